@@ -1,0 +1,60 @@
+"""The `bnpl-shadow` command: one group whose commands are imported only when they are called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from consumer.errors import BnplError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module:attribute, one line of help)
+}
+"""In the order a newcomer meets them; `--help` prints this table without importing a single command."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help lines, and imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bnpl-shadow-scoring")
+def cli() -> None:
+    """Score live buy-now-pay-later transactions in shadow: rules decide, models are recorded, checkout never waits.
+
+    Settings come from BNPL_… environment variables (docs/settings.md). Without any, commands use the local stack
+    that `bnpl-shadow up` starts.
+    """
+
+
+def main() -> None:
+    """Run the command; an error of ours is printed as one message and exits 1, an interrupt exits 130."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BnplError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,193 @@
+"""The 36 features, from columns of transactions to a matrix in the order the models were trained on.
+
+One function makes them for a batch of any size; a single transaction is a batch of one, so the two cannot differ.
+The definitions are those of docs/features.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from consumer.contracts.transaction import transaction_batch
+from consumer.errors import ArtifactError
+
+FloatMatrix = npt.NDArray[np.float64]
+IntColumn = npt.NDArray[np.int64]
+
+NUMERIC_FEATURES = ("amount", "risk_score", "payment_credit_limit", "price_comparison_time", "customer_tenure_days")
+"""What the preprocessor scales; the other 31 pass through."""
+
+PLAIN = (
+    "amount",
+    "customer_tenure_days",
+    "device_is_trusted",
+    "risk_score",
+    "installment_count",
+    "payment_credit_limit",
+    "price_comparison_time",
+)
+CALENDAR = (
+    "week_of_month",
+    "is_weekend",
+    "is_month_end",
+    "is_holiday_season",
+    "is_business_hours",
+    "is_late_night",
+)
+ORDINAL: Mapping[str, tuple[str, ...]] = {
+    "customer_credit_score_range": ("poor", "fair", "good", "excellent"),
+    "customer_age_bracket": ("18-24", "25-34", "35-44", "45-54", "55+"),
+    "customer_income_bracket": ("<25k", "25k-50k", "50k-75k", "75k-100k", "100k+"),
+    "customer_verification_level": ("unverified", "partial", "verified"),
+    "product_risk_category": ("low", "medium", "high"),
+    "risk_level": ("low", "medium", "high", "very_high"),
+}
+"""Ranked from 0 in this order; a value not listed is −1."""
+ONE_HOT: Mapping[str, tuple[str, ...]] = {
+    "device_type": ("desktop", "mobile", "tablet"),
+    "payment_provider": ("affirm", "afterpay", "klarna", "sezzle"),
+    "product_category": ("beauty", "clothing", "electronics", "home", "sports"),
+    "purchase_context": ("impulse", "normal", "rushed"),
+    "risk_scenario": ("credit_stretched", "high_risk_behavior", "impulse_purchase", "low_risk_purchase"),
+}
+"""The first value is the dropped baseline: it gives zeros, as does a value not listed."""
+TIME_OF_DAY = ("afternoon", "evening", "morning", "night")
+_PART_OF_HOUR = np.array([TIME_OF_DAY.index("night")] * 7 + [TIME_OF_DAY.index("morning")] * 6
+                         + [TIME_OF_DAY.index("afternoon")] * 6 + [TIME_OF_DAY.index("evening")] * 5)  # fmt: skip
+
+FEATURE_NAMES: tuple[str, ...] = (
+    *PLAIN,
+    *CALENDAR,
+    *(f"{name}_encoded" for name in ORDINAL),
+    *(f"{name}_{value}" for name, values in ONE_HOT.items() for value in values[1:]),
+    *(f"time_of_day_{value}" for value in TIME_OF_DAY[1:]),
+)
+
+SPEC_VERSIONS = ("1", "2")
+"""`1` is the research encoder, which did not know risk level `very_high` and gave −1; `2` ranks it above `high`."""
+
+
+@cache
+def categories(spec_version: str) -> Mapping[str, tuple[str, ...]]:
+    """The known values of every category column under a feature-spec version, in code order."""
+    if spec_version not in SPEC_VERSIONS:
+        raise ArtifactError(f"feature spec version {spec_version!r} is unknown; this code makes {', '.join(SPEC_VERSIONS)}")
+    known = {**ORDINAL, **ONE_HOT}
+    if spec_version == "1":
+        known["risk_level"] = tuple(value for value in known["risk_level"] if value != "very_high")
+    return known
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of n transactions.
+
+    `matrix` is n×len(names) float64, stored by column (Fortran order); `unknown` counts values that no training
+    category covers, by (column, value).
+    """
+
+    names: tuple[str, ...]
+    matrix: FloatMatrix
+    unknown: Counter[tuple[str, str]]
+
+    def frame(self) -> pd.DataFrame:
+        """The same numbers as a DataFrame with named columns."""
+        return pd.DataFrame(self.matrix, columns=list(self.names))
+
+
+class FeatureEngineer:
+    """Makes the features that an artifact's `shared_artifacts.feature_names` asks for, in that order.
+
+    Raises ArtifactError when a name is asked for that this code cannot make: a model must never meet a column
+    that means something else than in training.
+    """
+
+    def __init__(self, names: Sequence[str] = FEATURE_NAMES, spec_version: str = SPEC_VERSIONS[-1]) -> None:
+        self.names = tuple(names)
+        self.spec_version = spec_version
+        self._categories = categories(spec_version)
+        self._value_sets = {column: pa.array(values, pa.string()) for column, values in self._categories.items()}
+        unmade = [name for name in self.names if name not in FEATURE_NAMES]
+        if unmade or len(set(self.names)) != len(self.names):
+            fault = f"cannot be made: {', '.join(unmade)}" if unmade else "are listed twice"
+            raise ArtifactError(f"the artifact's feature names {fault}; known names: {', '.join(FEATURE_NAMES)}")
+        position = {name: FEATURE_NAMES.index(name) for name in self.names}
+        self._order = None if self.names == FEATURE_NAMES else [position[name] for name in self.names]
+
+    def engineer(self, transactions: pa.RecordBatch) -> Features:
+        """Features of a batch of valid transactions (columns of `contracts.transaction.SCHEMA`, no nulls)."""
+        rows = np.empty((len(FEATURE_NAMES), transactions.num_rows))
+        unknown: Counter[tuple[str, str]] = Counter()
+        at = 0
+        for name in PLAIN:
+            rows[at] = transactions.column(name).to_numpy(zero_copy_only=False)
+            at += 1
+        timestamps = transactions.column("transaction_timestamp").cast(pa.int64()).to_numpy()
+        hour, calendar = _calendar(timestamps)
+        for column in calendar:
+            rows[at] = column
+            at += 1
+        for name in ORDINAL:
+            rows[at] = self._codes(transactions, name, unknown)
+            at += 1
+        for name, values in ONE_HOT.items():
+            codes = self._codes(transactions, name, unknown)
+            for code in range(1, len(values)):
+                rows[at] = codes == code
+                at += 1
+        part = _PART_OF_HOUR[hour]
+        for code in range(1, len(TIME_OF_DAY)):
+            rows[at] = part == code
+            at += 1
+        return Features(self.names, (rows if self._order is None else rows[self._order]).T, unknown)
+
+    def engineer_single_transaction(self, transaction: Mapping[str, Any]) -> pd.DataFrame:
+        """The 1×36 frame of one transaction given as a dict, in contract order.
+
+        Raises InvalidRecord when a field is missing, has the wrong type or an impossible value.
+        """
+        return self.engineer(transaction_batch([transaction])).frame()
+
+    def _codes(self, transactions: pa.RecordBatch, name: str, unknown: Counter[tuple[str, str]]) -> IntColumn:
+        values = transactions.column(name)
+        codes = pc.index_in(values, value_set=self._value_sets[name])
+        if codes.null_count:
+            for entry in pc.value_counts(values.filter(codes.is_null())):
+                unknown[name, entry["values"].as_py()] += entry["counts"].as_py()
+            codes = codes.fill_null(-1)
+        result: IntColumn = codes.to_numpy()
+        return result
+
+
+def _calendar(milliseconds: IntColumn) -> tuple[IntColumn, tuple[npt.NDArray[Any], ...]]:
+    """Hour of day (UTC), and the CALENDAR columns in their order, from milliseconds since 1970."""
+    hours = milliseconds // 3_600_000
+    days = hours // 24
+    hour = hours - days * 24
+    months = days.astype("datetime64[D]").astype("datetime64[M]")
+    day = days - months.astype("datetime64[D]").astype(np.int64) + 1
+    month = months.astype(np.int64) % 12 + 1
+    weekday = (days + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+    return hour, (
+        (day - 1) // 7 + 1,
+        weekday >= 5,
+        day >= 25,
+        month >= 11,
+        (hour >= 9) & (hour <= 17),
+        (hour >= 22) | (hour <= 5),
+    )
+
+
+def engineer_single_transaction(transaction: Mapping[str, Any]) -> pd.DataFrame:
+    """`FeatureEngineer().engineer_single_transaction` under the newest feature spec."""
+    return FeatureEngineer().engineer_single_transaction(transaction)

@@ -1,0 +1,97 @@
+"""Every setting of every service, read from the environment (`BNPL_…`) in this one place.
+
+Unset addresses mean the local stack: `kafka_bootstrap_servers` and `clickhouse_url` are then read from what
+`bnpl-shadow up` wrote into `state_dir`. Nothing falls back in silence: services log which part runs where.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from consumer.errors import ConfigurationError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+
+
+class Settings(BaseSettings):
+    """Strict and frozen: an unknown `BNPL_…` name, a wrong type or an unsafe value refuses to start."""
+
+    model_config = SettingsConfigDict(env_prefix="BNPL_", frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # where things are
+    kafka_bootstrap_servers: str | None = None
+    kafka_config_file: Path | None = None
+    """A `client.properties` file (librdkafka names): SASL, TLS, mTLS and tuning pass through; unsafe keys are refused."""
+    clickhouse_url: SecretStr | None = None
+    """`http(s)://user:password@host:port/database`"""
+    schema_registry_url: SecretStr | None = None
+    state_dir: Directory = PROJECT / ".bnpl"
+    """The local stack's one folder: data, logs, addresses."""
+    schemas_dir: Directory = PROJECT / "schemas"
+    artifacts_dir: Directory = PROJECT / "artifacts"
+    artifact_version: str = "v1"
+    rules_file: Directory = PROJECT / "artifacts" / "rules" / "rules_v1.json"
+    migrations_dir: Directory = PROJECT / "deploy" / "clickhouse"
+
+    # topics and groups
+    topic_transactions: str = "bnpl.transactions"
+    topic_shadow_scores: str = "bnpl.shadow-scores"
+    topic_dead_letters: str = "bnpl.transactions.dlq"
+    topic_outcomes: str = "bnpl.outcomes"
+    topic_outcomes_dead_letters: str = "bnpl.outcomes.dlq"
+    topic_control: str = "bnpl.control"
+    topic_partitions: Positive = 4
+    topic_replication_factor: Positive = 1
+    score_group: str = "bnpl-score"
+    sink_group: str = "bnpl-sink"
+    group_protocol: Literal["auto", "consumer", "classic"] = "auto"
+    """`auto`: the KIP-848 protocol where the broker has it, else the classic one."""
+    instance: str = "0"
+    """Stable name of this process among its replicas; part of the transactional id."""
+    wire_format: Literal["single-object", "confluent"] = "single-object"
+    """How events are framed when written; both are always read."""
+
+    # batches and budgets
+    batch_max_records: Positive = 10_000
+    batch_max_bytes: Positive = 64 * 1024 * 1024
+    batch_max_wait_ms: Positive = 20
+    """How long a quiet service waits for a batch to fill: its latency when there is little to do."""
+    transaction_timeout_ms: Positive = 10_000
+    max_poll_interval_ms: Positive = 60_000
+    shutdown_seconds: Annotated[float, Field(gt=0, le=25)] = 20.0
+    clickhouse_timeout_seconds: Positive = 30
+
+    # what is let in
+    event_max_future_seconds: Positive = 300
+    event_max_age_days: Annotated[int, Field(gt=0, le=2800)] = 1825
+    """Bounded so that one insert block never spans more than ClickHouse's 100 monthly partitions."""
+    string_max_bytes: Positive = 256
+    dead_letter_max_ratio: Share = 0.05
+    dead_letter_ratio_min_records: Positive = 1000
+    dead_letter_max_consecutive: Positive = 100
+
+    # privacy
+    pseudonym_key: SecretStr | None = None
+    """When set, shadow events carry HMAC-SHA256(customer_id) as the customer's reference; unset, they carry none."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment, with `overrides` (from command-line options) before it.
+
+    Raises ConfigurationError that lists every fault at once, by the name of its variable.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = [f"  BNPL_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigurationError("the settings cannot be used:\n" + "\n".join(faults)) from None
