@@ -35,7 +35,6 @@ class Settings(BaseSettings):
     schema_registry_url: SecretStr | None = None
     state_dir: Directory = PROJECT / ".bnpl"
     """The local stack's one folder: data, logs, addresses."""
-    schemas_dir: Directory = PROJECT / "schemas"
     artifacts_dir: Directory = PROJECT / "artifacts"
     artifact_version: str = "v1"
     rules_file: Directory = PROJECT / "artifacts" / "rules" / "rules_v1.json"

@@ -1,0 +1,271 @@
+"""Avro bodies to Arrow columns and back: `pyruhvro` (Rust) for speed, `fastavro` as the reference it is held to.
+
+Both codecs accept the same bodies, give the same columns and refuse with the same reason. They work on the
+*physical* schema: logical types dropped, `int` widened to `long` (the same bytes), so that neither library's own
+conversions can differ; ranges are checked on the columns afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyruhvro
+
+from consumer.contracts import wire
+from consumer.errors import InvalidRecord
+
+Schema = dict[str, Any]
+Positions = npt.NDArray[np.int64]
+
+ARROW_TYPES = {
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+    "int": pa.int64(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+}
+"""The types a column can have in memory; a field of any other type is read by the reference codec and dropped."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that cannot be used: its position in what was handed in, and why."""
+
+    position: int
+    reason: InvalidRecord
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Columns of the good records, the position each row came from, and the records that were refused."""
+
+    batch: pa.RecordBatch
+    positions: Positions
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+class BodyDecoder(Protocol):
+    """Reads bodies written with one schema into that schema's columns."""
+
+    def decode(self, bodies: Sequence[bytes]) -> Decoded: ...
+
+
+def physical(schema: Any) -> Any:
+    """A schema without logical types and docs, and with `int` read as `long`."""
+    if isinstance(schema, list):
+        return [physical(branch) for branch in schema]
+    if isinstance(schema, str):
+        return "long" if schema == "int" else schema
+    kept = {key: value for key, value in schema.items() if key in ("name", "namespace", "symbols", "size")}
+    kept["type"] = physical(schema["type"]) if not isinstance(schema["type"], str) else physical(schema["type"])
+    if "fields" in schema:
+        kept["fields"] = [{"name": each["name"], "type": physical(each["type"])} for each in schema["fields"]]
+    for inner in ("items", "values"):
+        if inner in schema:
+            kept[inner] = physical(schema[inner])
+    return kept["type"] if set(kept) == {"type"} else kept
+
+
+def simple_type(field_type: Any) -> tuple[str, bool] | None:
+    """(type name, nullable) of a scalar or of a nullable scalar, else None. Logical types are looked through."""
+    if isinstance(field_type, dict):
+        return simple_type(field_type["type"]) if isinstance(field_type["type"], str) else None
+    if isinstance(field_type, str):
+        return (field_type, False) if field_type in ARROW_TYPES else None
+    branches = [branch for branch in field_type if branch != "null"]
+    inner = simple_type(branches[0]) if len(branches) == 1 and len(field_type) == 2 else None
+    return (inner[0], True) if inner else None
+
+
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Columns of a record's simple fields, in its order."""
+    columns = []
+    for each in schema["fields"]:
+        kind = simple_type(each["type"])
+        if kind:
+            columns.append(pa.field(each["name"], ARROW_TYPES[kind[0]], nullable=kind[1]))
+    return pa.schema(columns)
+
+
+def decoder(schema: Schema) -> BodyDecoder:
+    """The fastest decoder that reads a writer schema rightly: Arrow's where all fields are simple, else the reference."""
+    if all(simple_type(each["type"]) for each in schema["fields"]):
+        return ArrowDecoder(schema)
+    return ReferenceDecoder(schema)
+
+
+class ReferenceDecoder:
+    """fastavro, record by record: the reference, and the way for writer schemas that the fast path cannot read."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._parsed = fastavro.parse_schema(physical(schema))
+        self._arrow = arrow_schema(schema)
+
+    def decode(self, bodies: Sequence[bytes]) -> Decoded:
+        """Columns of the good bodies; see BodyDecoder."""
+        rows, positions, rejected = [], [], []
+        for position, body in enumerate(bodies):
+            try:
+                wire.check(body, self._schema)
+            except InvalidRecord as reason:
+                rejected.append(Rejected(position, reason))
+                continue
+            rows.append(fastavro.schemaless_reader(io.BytesIO(body), self._parsed, None))
+            positions.append(position)
+        columns = [pa.array([row[each.name] for row in rows], each.type) for each in self._arrow]
+        batch = pa.RecordBatch.from_arrays(columns, schema=self._arrow)
+        return Decoded(batch, np.array(positions, np.int64), rejected)
+
+
+class ArrowDecoder:
+    """pyruhvro, a whole batch at once. A failing batch is halved until the bad records stand alone."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._physical = json.dumps(physical(schema))
+        self._arrow = arrow_schema(schema)
+
+    def decode(self, bodies: Sequence[bytes]) -> Decoded:
+        """Columns of the good bodies; see BodyDecoder."""
+        bodies = bodies if isinstance(bodies, list) else list(bodies)
+        whole = self._read(bodies)
+        if whole is not None:
+            return Decoded(whole, np.arange(len(bodies)))
+        good: list[tuple[int, pa.RecordBatch]] = []
+        rejected: list[Rejected] = []
+        self._split(bodies, 0, good, rejected)
+        batches = [batch for _, batch in good]
+        positions = [np.arange(start, start + batch.num_rows) for start, batch in good]
+        return Decoded(
+            pa.Table.from_batches(batches, self._arrow).combine_chunks().to_batches()[0]
+            if batches
+            else pa.RecordBatch.from_pylist([], self._arrow),
+            np.concatenate(positions) if positions else np.empty(0, np.int64),
+            rejected,
+        )
+
+    def _split(
+        self, bodies: list[bytes], start: int, good: list[tuple[int, pa.RecordBatch]], rejected: list[Rejected]
+    ) -> None:
+        half = len(bodies) // 2
+        for part, at in ((bodies[:half], start), (bodies[half:], start + half)):
+            if not part:
+                continue
+            batch = self._read(part)
+            if batch is not None:
+                good.append((at, batch))
+            elif len(part) == 1:
+                rejected.append(Rejected(at, self._explain(part[0])))
+            else:
+                self._split(part, at, good, rejected)
+
+    def _read(self, bodies: list[bytes]) -> pa.RecordBatch | None:
+        """The bodies as columns, or None when at least one of them is bad."""
+        try:
+            batch = pyruhvro.deserialize_array(bodies, self._physical)
+            # pyruhvro does not check UTF-8: an Arrow batch of its making may be invalid until this passed
+            batch.validate(full=True)
+        except (ValueError, OverflowError):
+            return None
+        sizes = np.fromiter(map(len, bodies), np.int64, len(bodies))
+        if not np.array_equal(_encoded_sizes(batch), sizes) or not self._ints_fit(batch):
+            return None
+        return pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
+
+    def _ints_fit(self, batch: pa.RecordBatch) -> bool:
+        for each in self._schema["fields"]:
+            if (simple_type(each["type"]) or ("",))[0] == "int":
+                limits = pc.min_max(batch.column(each["name"]))
+                if limits["min"].is_valid and (limits["min"].as_py() < -(2**31) or limits["max"].as_py() >= 2**31):
+                    return False
+        return True
+
+    def _explain(self, body: bytes) -> InvalidRecord:
+        try:
+            wire.check(body, self._schema)
+        except InvalidRecord as reason:
+            return reason
+        return InvalidRecord("undecodable", "the fast decoder refuses what the strict walk accepts")
+
+
+def _encoded_sizes(batch: pa.RecordBatch) -> Positions:
+    """How many bytes each row takes in its shortest Avro encoding; more were there if something was left over."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    constant = 0
+    for column, each in zip(batch.columns, batch.schema, strict=True):
+        nullable = each.nullable
+        constant += nullable
+        if column.null_count == len(column):
+            continue
+        if pa.types.is_string(each.type):
+            lengths = np.diff(_offsets(column))
+            own = lengths + _varint_sizes(lengths << 1)
+        elif pa.types.is_int64(each.type):
+            numbers = column.fill_null(0).to_numpy()
+            own = _varint_sizes((numbers << 1) ^ (numbers >> 63))
+        else:
+            width = 1 if pa.types.is_boolean(each.type) else each.type.bit_width // 8
+            if column.null_count:
+                own = width
+            else:
+                constant += width
+                continue
+        sizes += own * column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else own
+    sizes += constant
+    return sizes
+
+
+def _offsets(column: pa.Array) -> Positions:
+    offsets = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
+    return offsets.astype(np.int64)
+
+
+def _varint_sizes(zigzagged: Positions) -> Positions:
+    raw = zigzagged.view(np.uint64)
+    sizes = np.ones(len(raw), np.int64)
+    bound, top = 1 << 7, int(raw.max(initial=0))
+    while bound <= top:
+        sizes += raw >= np.uint64(bound)
+        bound <<= 7
+    return sizes
+
+
+class ArrowEncoder:
+    """Columns to bodies, a whole batch at once. Column types are those of `arrow_schema`, nested ones included."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._physical = json.dumps(physical(schema))
+        self.arrow_schema: pa.Schema = pyruhvro.avro_to_arrow_schema(self._physical)
+
+    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+        """One body a row."""
+        (bodies,) = pyruhvro.serialize_record_batch(batch, self._physical, 1)
+        result: list[bytes] = bodies.to_pylist()
+        return result
+
+
+class ReferenceEncoder:
+    """fastavro, row by row: what ArrowEncoder is held to."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._parsed = fastavro.parse_schema(physical(schema))
+
+    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+        """One body a row."""
+        bodies = []
+        for row in batch.to_pylist():
+            body = io.BytesIO()
+            fastavro.schemaless_writer(body, self._parsed, row)
+            bodies.append(body.getvalue())
+        return bodies

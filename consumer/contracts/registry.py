@@ -1,0 +1,58 @@
+"""A schema registry with Confluent's API, as the few questions that reading and writing events ask of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka.schema_registry import Schema as RegistrySchema
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from consumer.errors import SchemaError, SchemaRegistryUnavailable
+
+TIMEOUT_SECONDS = 5
+
+
+class SchemaRegistry:
+    """Every call answers, or raises SchemaRegistryUnavailable within a few timeouts."""
+
+    def __init__(self, url: str) -> None:
+        """`url` may carry user and password; it is never logged or quoted in an error."""
+        self._client = SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS, "max.retries": 1})
+
+    def schema(self, schema_id: int) -> dict[str, Any] | None:
+        """The Avro record schema under an id, or None when the id is unknown or is no such schema."""
+        found = self._ask(lambda: self._client.get_schema(schema_id))
+        if found is None or found.schema_type != "AVRO":
+            return None
+        schema = json.loads(found.schema_str)
+        return schema if isinstance(schema, dict) and schema.get("type") == "record" else None
+
+    def id_of(self, subject: str, schema: dict[str, Any]) -> int:
+        """The id of a schema registered under a subject. Raises SchemaError when it is not registered."""
+        found = self._ask(lambda: self._client.lookup_schema(subject, RegistrySchema(json.dumps(schema), "AVRO")))
+        if found is None:
+            raise SchemaError(f"schema {schema['name']} is not registered under {subject}: run `bnpl-shadow schemas register`")
+        return int(found.schema_id)
+
+    def register(self, subject: str, schema: dict[str, Any]) -> int:
+        """Register a schema; the registry itself refuses one that breaks the subject's compatibility."""
+        registered = self._ask(lambda: self._client.register_schema(subject, RegistrySchema(json.dumps(schema), "AVRO")))
+        if registered is None:
+            raise SchemaError(f"the registry does not know subject {subject} and did not create it")
+        return int(registered)
+
+    @staticmethod
+    def _ask(question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except SchemaRegistryError as error:
+            if error.http_status_code == 404:
+                return None
+            if error.http_status_code in (409, 422):
+                raise SchemaError(f"the registry refused the schema: {error.error_message}") from error
+            raise SchemaRegistryUnavailable(f"the schema registry answered {error.http_status_code}") from error
+        except Exception as error:  # noqa: BLE001 the client lets errors of whichever HTTP library it found through
+            raise SchemaRegistryUnavailable(f"the schema registry did not answer ({type(error).__name__})") from error

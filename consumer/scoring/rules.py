@@ -1,0 +1,192 @@
+"""The business rules: a pure function from transactions to decisions, risk flags and reason codes.
+
+Checkout may call it in process. It imports no model code and no I/O beyond reading the rule file, so nothing that a
+model does can reach a decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from consumer.contracts.transaction import SCHEMA, columns_from_dicts, transaction_batch
+from consumer.errors import ArtifactError
+
+Mask = npt.NDArray[np.bool_]
+
+DECISIONS = ("approve", "decline")
+"""From the mildest to the strictest."""
+RISK_FLAGS = ("low", "medium", "high")
+
+_COMPARE = {
+    "<": pc.less, "<=": pc.less_equal, "==": pc.equal, "!=": pc.not_equal, ">=": pc.greater_equal, ">": pc.greater,
+}  # fmt: skip
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Condition(_Strict):
+    """`field op value`, `field op other_field`, or `field in [values]`."""
+
+    field: str
+    op: Literal["<", "<=", "==", "!=", ">=", ">", "in"]
+    value: float | str | bool | list[str] | None = None
+    other_field: str | None = None
+
+    @model_validator(mode="after")
+    def _one_right_side(self) -> Condition:
+        if (self.value is None) == (self.other_field is None):
+            raise ValueError("needs exactly one of value and other_field")
+        if (self.op == "in") != isinstance(self.value, list):
+            raise ValueError("`in` takes a list of values, and nothing else does")
+        for name in filter(None, (self.field, self.other_field)):
+            if name not in SCHEMA.names:
+                raise ValueError(f"{name} is not a field of a transaction")
+        return self
+
+    def holds(self, transactions: pa.RecordBatch) -> pa.Array:
+        """Boolean column."""
+        column = transactions.column(self.field)
+        if self.op == "in":
+            return pc.is_in(column, value_set=pa.array(self.value, column.type))
+        if self.other_field is not None:
+            return _COMPARE[self.op](column, transactions.column(self.other_field))
+        return _COMPARE[self.op](column, pa.scalar(self.value, column.type))
+
+
+class Rule(_Strict):
+    """Fires when all its conditions hold."""
+
+    code: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    description: str
+    decision: Literal["approve", "decline"]
+    risk_flag: Literal["low", "medium", "high"]
+    when: Annotated[list[Condition], Field(min_length=1)]
+
+
+class Example(_Strict):
+    """A transaction (only the fields that the rules read) and what must come out."""
+
+    transaction: dict[str, Any]
+    decision: Literal["approve", "decline"]
+    risk_flag: Literal["low", "medium", "high"]
+    reason_codes: list[str]
+
+
+class _RuleFile(_Strict):
+    version: str
+    effective_from: str
+    description: str
+    risk_score_field: str
+    rules: list[Rule]
+    examples: list[Example]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the rules say of n transactions, as columns."""
+
+    decision: pa.Array
+    """string: approve or decline"""
+    risk_flag: pa.Array
+    """string: low, medium or high, apart from the decision"""
+    risk_score: pa.Array
+    """double, 0 to 1: the score the rules go by"""
+    reason_codes: pa.Array
+    """list<string>: codes of the rules that fired, in the rule set's order"""
+
+
+class RuleSet:
+    """A versioned rule file: `version` and the file's `sha256` go onto every decision."""
+
+    def __init__(self, content: bytes) -> None:
+        """Raises ArtifactError when the file is malformed, or its own examples do not come out as it says."""
+        try:
+            rules = _RuleFile.model_validate_json(content)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ArtifactError(f"the rule set cannot be used: {faults}") from None
+        self.version = rules.version
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._rules = tuple(rules.rules)
+        self._risk_score_field = rules.risk_score_field
+        self._codes = pa.array([rule.code for rule in self._rules], pa.string())
+        self._declines = np.array([DECISIONS.index(rule.decision) for rule in self._rules], np.int8)
+        self._flags = np.array([RISK_FLAGS.index(rule.risk_flag) for rule in self._rules], np.int8)
+        for number, example in enumerate(rules.examples, 1):
+            self._prove(number, example)
+
+    @classmethod
+    def load(cls, path: Path) -> RuleSet:
+        """Read a rule file. Raises ArtifactError naming it when it is missing or cannot be used."""
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise ArtifactError(f"the rule set {path} cannot be read: {error.strerror}") from error
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from None
+
+    def decide(self, transactions: pa.RecordBatch) -> Decisions:
+        """Decide a batch of valid transactions (columns of `contracts.transaction.SCHEMA`)."""
+        n = transactions.num_rows
+        fired = np.empty((n, len(self._rules)), bool)
+        decision, flag = np.zeros(n, np.int8), np.zeros(n, np.int8)
+        for at, rule in enumerate(self._rules):
+            holds: Mask = _all_hold(rule.when, transactions)
+            fired[:, at] = holds
+            np.maximum(decision, holds * self._declines[at], out=decision)
+            np.maximum(flag, holds * self._flags[at], out=flag)
+        ends = np.zeros(n + 1, np.int32)
+        np.cumsum(fired.sum(axis=1, dtype=np.int32), out=ends[1:])
+        codes = self._codes.take(pa.array(np.nonzero(fired)[1]))
+        return Decisions(
+            pa.array(DECISIONS).take(pa.array(decision)),
+            pa.array(RISK_FLAGS).take(pa.array(flag)),
+            transactions.column(self._risk_score_field),
+            pa.ListArray.from_arrays(pa.array(ends), codes),
+        )
+
+    def decide_single(self, transaction: Mapping[str, Any]) -> dict[str, Any]:
+        """Decide one transaction given as a dict: what checkout calls in process.
+
+        Raises InvalidRecord when the transaction cannot be used.
+        """
+        return _first(self.decide(transaction_batch([transaction])))
+
+    def _prove(self, number: int, example: Example) -> None:
+        read = pa.schema([SCHEMA.field(name) for name in example.transaction])
+        try:
+            came = _first(self.decide(columns_from_dicts([example.transaction], read)))
+        except KeyError as missing:
+            raise ArtifactError(f"example {number} lacks the field {missing} that a rule reads") from None
+        wanted = example.model_dump(exclude={"transaction"})
+        if {name: came[name] for name in wanted} != wanted:
+            raise ArtifactError(f"example {number} gives {came}, and the file says {wanted}")
+
+
+def _all_hold(conditions: list[Condition], transactions: pa.RecordBatch) -> Mask:
+    holds = conditions[0].holds(transactions)
+    for condition in conditions[1:]:
+        holds = pc.and_(holds, condition.holds(transactions))
+    result: Mask = holds.to_numpy(zero_copy_only=False)
+    return result
+
+
+def _first(decisions: Decisions) -> dict[str, Any]:
+    return {
+        "decision": decisions.decision[0].as_py(),
+        "risk_flag": decisions.risk_flag[0].as_py(),
+        "risk_score": decisions.risk_score[0].as_py(),
+        "reason_codes": decisions.reason_codes[0].as_py(),
+    }
