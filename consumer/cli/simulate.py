@@ -39,7 +39,10 @@ from consumer.research.simulate import SimulationConfig, json_lines, simulate
     "--outcomes/--no-outcomes",
     default=True,
     show_default=True,
-    help="Whether rows say will_default and days_to_first_missed_payment, as research data does and live events never do.",
+    help=(
+        "Whether rows say will_default and days_to_first_missed_payment, as research data does and"
+        " live events never do."
+    ),
 )
 @click.option(
     "-o",
@@ -51,10 +54,11 @@ from consumer.research.simulate import SimulationConfig, json_lines, simulate
 def command(
     events: int, seed: int, start: datetime, days: int, customers: int | None, outcomes: bool, output: Path
 ) -> None:
-    """Write seeded, realistic transactions as JSON lines, in order of time.
+    r"""Write seeded, realistic transactions as JSON lines, in order of time.
 
-    About 5 % of customers miss a payment, weakly foretold by the risk score; purchases follow the hour and the weekday;
-    customers come back. A few transactions are declined at checkout: nobody learns their outcome, so theirs is null.
+    About 5 % of customers miss a payment, weakly foretold by the risk score; purchases follow the hour and
+    the weekday; customers come back. A few transactions are declined at checkout: nobody learns their
+    outcome, so theirs is null.
 
     \b
     Examples:

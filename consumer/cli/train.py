@@ -54,11 +54,12 @@ def command(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Fit the four models on labelled transactions and export them, ready to score.
+    r"""Fit the four models on labelled transactions and export them, ready to score.
 
-    FILE… are JSON lines (plain or .gz) with the label `will_default`; rows where it is null are left out. The split is by
-    time: the first 60 % of the days fit, the next 20 % calibrate and set each model's flag threshold to the rules' own
-    flagged share, the last 20 % give the figures. The folder is proved by loading it before it takes its place.
+    FILE… are JSON lines (plain or .gz) with the label `will_default`; rows where it is null are left out.
+    The split is by time: the first 60 % of the days fit, the next 20 % calibrate and set each model's flag
+    threshold to the rules' own flagged share, the last 20 % give the figures. The folder is proved by
+    loading it before it takes its place.
 
     \b
     Example:
@@ -107,7 +108,8 @@ def _summary(training: Training, model_set: ModelSet, target: Path) -> None:
         auc = f"{facts['auc']:.3f}" if "auc" in facts else ""
         click.echo(f"{name:<10} {auc:>6}  {_ratio(facts)}")
     click.echo(
-        f"\n{target} written and proved, digest {model_set.digest[:12]}; {target / 'MODEL_CARD.md'} tells the rest"
+        f"\n{target} written and proved, digest {model_set.digest[:12]};"
+        f" {target / 'MODEL_CARD.md'} tells the rest"
     )
 
 
@@ -116,4 +118,7 @@ def _ratio(facts: dict[str, Any]) -> str:
         return "no default on one side"
     low, high = facts["discrimination_low"], facts["discrimination_high"]
     few = "" if facts["enough"] else "  too few defaults to rely on"
-    return f"{facts['discrimination_ratio']:.2f} ({low:.2f} to {high:.2f}), {facts['flagged_share']:.1%} flagged{few}"
+    return (
+        f"{facts['discrimination_ratio']:.2f} ({low:.2f} to {high:.2f}), {facts['flagged_share']:.1%}"
+        f" flagged{few}"
+    )

@@ -1,4 +1,6 @@
-"""MODEL_CARD.md: what a set of models is for, what it was made from, how good it is, and where it must not be trusted."""
+"""MODEL_CARD.md: what a set of models is for, what it was made from, how good it is, and where it must not
+be trusted.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ Champion: **{champion}**. Challengers: {challengers}.
 
 ## Intended use
 
-Shadow scoring only. The business rules decide every checkout; these scores are recorded beside the decision, marked
-advisory, and compared once outcomes are known. They are not fit to approve, decline, price or rank a customer.
+Shadow scoring only. The business rules decide every checkout; these scores are recorded beside the
+decision, marked advisory, and compared once outcomes are known. They are not fit to approve, decline, price
+or rank a customer.
 
 ## Data
 
@@ -23,17 +26,18 @@ advisory, and compared once outcomes are known. They are not fit to approve, dec
 |---|---|---|---|---|---|
 {periods}
 
-Input: {inputs}. {unlabelled} transactions had no outcome (declined at checkout, or not yet known) and were left out.
-Seed {seed}. Feature spec {spec}: {features} features, {numeric} of them scaled; docs/features.md defines each.
+Input: {inputs}. {unlabelled} transactions had no outcome (declined at checkout, or not yet known) and were
+left out. Seed {seed}. Feature spec {spec}: {features} features, {numeric} of them scaled; docs/features.md
+defines each.
 
-The split is by time: models were fitted on the first period, calibrated (and their flag thresholds set) on the second,
-and every figure below was measured on the third, which nothing before had seen.
+The split is by time: models were fitted on the first period, calibrated (and their flag thresholds set) on
+the second, and every figure below was measured on the third, which nothing before had seen.
 
 ## Figures, on the last period
 
-Intervals are 95 %: DeLong for the AUC, Katz for the ratio. The ratio is the default rate of flagged over that of
-unflagged transactions; each model flags at the threshold that gave it the rules' own flagged share ({share:.1%}) on the
-calibration period.
+Intervals are 95 %: DeLong for the AUC, Katz for the ratio. The ratio is the default rate of flagged over
+that of unflagged transactions; each model flags at the threshold that gave it the rules' own flagged share
+({share:.1%}) on the calibration period.
 
 | | AUC | ratio at the rules' share | flagged | Brier | log loss | calibration slope | intercept |
 |---|---|---|---|---|---|---|---|
@@ -48,13 +52,16 @@ The research baseline of the rules is {baseline_ratio} ({baseline_high:.1%} agai
 - The models see 36 coarse features; an AUC near 0.6 separates groups, not people.
 - Intervals treat transactions as independent; customers come back, so true intervals are somewhat wider.
 - Labels are final outcomes: a live comparison must wait up to 14 × installments days for the same.
-- `customer_age_bracket_encoded` is a feature, and **age is a protected basis** in consumer credit (in the United States
-  under the ECOA). Before any model decides, its age effect must be reviewed, and a twin without age be compared.
+- `customer_age_bracket_encoded` is a feature, and **age is a protected basis** in consumer credit (in the
+  United States
+  under the ECOA). Before any model decides, its age effect must be reviewed, and a twin without age be
+  compared.
 - A category never seen in training is scored as the baseline or lowest rank (all zeros, or −1) and counted.
 
 ## Provenance
 
-The manifest beside this card holds the sha256 of every file, library versions and golden rows;
+Made by `bnpl-shadow train {files} --version {version} --seed {seed}`, which gives the same scores to 1e-9
+again. The manifest beside this card holds the sha256 of every file, library versions and golden rows;
 `bnpl-shadow artifacts verify` proves all of it.
 """
 
@@ -77,6 +84,7 @@ def model_card(
             f"`{each['file']}` ({each['rows']:,} rows, sha256 `{each['sha256']}`)"
             for each in created_from["inputs"]
         ),
+        files=" ".join(each["file"] for each in created_from["inputs"]),
         unlabelled=f"{created_from['rows_without_outcome']:,}",
         seed=created_from["seed"],
         spec=metadata["feature_spec_version"],
@@ -88,7 +96,10 @@ def model_card(
         baseline_high=rules["high_risk_default_rate"],
         baseline_low=rules["low_risk_default_rate"],
         verdict=_verdict(baseline),
-        selection="Only approved transactions have outcomes: for those that checkout declined these figures say nothing.",
+        selection=(
+            "Only approved transactions have outcomes: for those that checkout declined these"
+            " figures say nothing."
+        ),
     )
 
 
@@ -101,7 +112,10 @@ def _period_line(name: str, facts: Mapping[str, Any]) -> str:
 
 def _rules_line(rules: Mapping[str, Any]) -> str:
     measured = rules["measured"]
-    return f"| rules ({rules['version']}) | – | {_ratio(measured)} | {measured['flagged_share']:.1%} | – | – | – | – |"
+    return (
+        f"| rules ({rules['version']}) | – | {_ratio(measured)} | {measured['flagged_share']:.1%} | –"
+        " | – | – | – |"
+    )
 
 
 def _model_line(name: str, facts: Mapping[str, Any]) -> str:
@@ -116,7 +130,10 @@ def _ratio(facts: Mapping[str, Any]) -> str:
     if facts["discrimination_ratio"] is None:
         return "no default on one side"
     few = "" if facts["enough"] else ", too few defaults to rely on"
-    return f"{facts['discrimination_ratio']:.2f} ({facts['discrimination_low']:.2f}–{facts['discrimination_high']:.2f}{few})"
+    return (
+        f"{facts['discrimination_ratio']:.2f}"
+        f" ({facts['discrimination_low']:.2f}–{facts['discrimination_high']:.2f}{few})"
+    )
 
 
 def _verdict(baseline: Mapping[str, Any]) -> str:
@@ -134,10 +151,59 @@ def _verdict(baseline: Mapping[str, Any]) -> str:
         name for name, facts in models.items() if facts["discrimination_high"] < rules["discrimination_low"]
     ]
     if not better and not worse:
-        return "Every model's interval overlaps that of the rules on the same rows: none is shown to be better or worse."
+        return (
+            "Every model's interval overlaps that of the rules on the same rows: none is shown to be"
+            " better or worse."
+        )
     said = [
         f"{', '.join(names)} separate {how} than the rules"
         for names, how in ((better, "better"), (worse, "worse"))
         if names
     ]
     return f"By intervals that do not overlap, {'; '.join(said)}."
+
+
+_ADOPTED = """# Model card: BNPL default models, {version}
+
+{count} models made elsewhere as version `{source}` and adopted into this format. Champion: **{champion}**.
+Challengers: {challengers}.
+
+## Intended use
+
+Shadow scoring only. The business rules decide every checkout; these scores are recorded beside the
+decision, marked advisory, and compared once outcomes are known. They are not fit to approve, decline, price
+or rank a customer.
+
+## What adoption found
+
+{findings}
+
+## Where it came from
+
+{hashes}
+
+## Limits
+
+- How the models were trained, on which data and by which split is known only to whoever exported them; the
+  figures of the
+  metadata are theirs. Nothing here has checked them, except what `baseline_metrics.json` calls
+  `measured_on_sample`.
+- `customer_age_bracket_encoded`, where it is a feature, rests on **age, a protected basis** in consumer
+  credit.
+"""
+
+
+def adopted_card(metadata: Mapping[str, Any], created_from: Mapping[str, Any]) -> str:
+    """The card of a set brought in by `bnpl-shadow artifacts adopt`."""
+    strategy = metadata["deployment_strategy"]
+    return _ADOPTED.format(
+        version=metadata["version"],
+        count=len(metadata["models"]),
+        source=created_from["source_version"],
+        champion=strategy["champion"],
+        challengers=", ".join(strategy["challengers"]) or "none",
+        findings="\n".join(f"- {finding}" for finding in created_from["findings"]),
+        hashes="\n".join(
+            f"- `{name}` sha256 `{value}`" for name, value in created_from["source_sha256"].items()
+        ),
+    )

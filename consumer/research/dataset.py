@@ -87,9 +87,11 @@ class Split:
 
 
 def split_by_time(dataset: Dataset, shares: tuple[float, float] = (0.6, 0.2)) -> Split:
-    """Periods that end at UTC midnights, about `shares` of the days for train and calibrate, the rest to validate.
+    """Periods that end at UTC midnights, about `shares` of the days for train and calibrate, the rest to
+    validate.
 
-    Raises DatasetError when a period has fewer than 20 defaults or 20 repaid: nothing could be learned or told.
+    Raises DatasetError when a period has fewer than 20 defaults or 20 repaid: nothing could be learned or
+    told.
     """
     times = dataset.times
     first_day, last_day = int(times[0] // DAY_MS), int(times[-1] // DAY_MS) + 1
@@ -102,14 +104,17 @@ def split_by_time(dataset: Dataset, shares: tuple[float, float] = (0.6, 0.2)) ->
         counts = np.bincount(dataset.label[period.rows], minlength=2)
         if counts.min() < 20:
             raise DatasetError(
-                f"the {name} period {_iso(period.start)} to {_iso(period.end)} has {counts[1]} defaults and {counts[0]}"
+                f"the {name} period {_iso(period.start)} to {_iso(period.end)} has {counts[1]}"
+                f" defaults and {counts[0]}"
                 " repaid; at least 20 of each are needed. Give more events or more days"
             )
     return Split(*periods)
 
 
 def read_dataset(paths: Sequence[Path], advance: Callable[[int], None] = lambda _: None) -> Dataset:
-    """All labelled rows of the files, sorted by time. Raises DatasetError as `read_rows` does, or when none is labelled."""
+    """All labelled rows of the files, sorted by time. Raises DatasetError as `read_rows` does, or when none
+    is labelled.
+    """
     return make_dataset(*read_rows(paths, advance))
 
 
@@ -118,8 +123,8 @@ def read_rows(
 ) -> tuple[pa.RecordBatch, Codes, tuple[dict[str, Any], ...]]:
     """(columns of SCHEMA, labels, facts of every file) of JSON-lines files, plain or .gz, in file order.
 
-    Labels are 1 defaulted, 0 repaid, −1 unknown. `advance` is told how many bytes were read since the last call.
-    Raises DatasetError naming file and line of the first row that cannot be used.
+    Labels are 1 defaulted, 0 repaid, −1 unknown. `advance` is told how many bytes were read since the last
+    call. Raises DatasetError naming file and line of the first row that cannot be used.
     """
     parts: list[pa.RecordBatch] = []
     labels: list[int] = []
@@ -154,7 +159,9 @@ def make_dataset(batch: pa.RecordBatch, labels: Codes, source: tuple[dict[str, A
 def read_events(
     path: Path, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(number of the first line, up to 20,000 events) until the file ends; raises DatasetError for a line that is not JSON."""
+    """(number of the first line, up to 20,000 events) until the file ends; raises DatasetError for a line
+    that is not JSON.
+    """
     try:
         with path.open("rb") as raw, _text(raw, path) as lines:
             seen = 0

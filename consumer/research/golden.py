@@ -1,4 +1,6 @@
-"""Golden rows: events whose features and scores are written down at export and must come out again wherever the set runs."""
+"""Golden rows: events whose features and scores are written down at export and must come out again wherever
+the set runs.
+"""
 
 from __future__ import annotations
 

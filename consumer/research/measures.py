@@ -1,4 +1,6 @@
-"""How well scores tell defaulters apart, with intervals; and the reference statistics that drift is measured against."""
+"""How well scores tell defaulters apart, with intervals; and the reference statistics that drift is
+measured against.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def calibration(label: Codes, scores: Scores) -> dict[str, float]:
 
 
 def discrimination(label: Codes, flagged: Mask) -> dict[str, Any]:
-    """Default rate of flagged over unflagged rows with Katz' 95 % interval; null where a side has no default."""
+    """Default rate of flagged over unflagged rows with Katz' 95 % interval; null where a side has no
+    default.
+    """
     high, low = label[flagged], label[~flagged]
     facts: dict[str, Any] = {
         "flagged_share": float(flagged.mean()),
@@ -99,7 +103,8 @@ def feature_statistics(names: tuple[str, ...], matrix: FloatMatrix) -> dict[str,
 def frozen_bins(values: npt.NDArray[np.float64]) -> dict[str, Any]:
     """Edges at the deciles (equal ones merged) and counts between them, left-closed, the last bin closed.
 
-    A feature of few values gets a bin a value. `below` and `above` are what falls outside: none here, some later.
+    A feature of few values gets a bin a value. `below` and `above` are what falls outside: none here, some
+    later.
     """
     distinct = np.unique(values)
     if len(distinct) <= BINS:
@@ -130,7 +135,9 @@ def training_statistics(
     scores: Mapping[str, Scores],
     source: str,
 ) -> dict[str, Any]:
-    """The `training_stats` document: what drift is measured against. `scores` may come from another period."""
+    """The `training_stats` document: what drift is measured against. `scores` may come from another
+    period.
+    """
     return {
         "source": source,
         "sample_count": len(matrix),

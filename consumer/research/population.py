@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from consumer.research.catalog import DEVICE_TYPES
+
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -22,7 +24,6 @@ STATES = (
 # fmt: on
 ADDRESS_STABILITY = ("stable", "new", "frequent_mover")
 CREDIT_LIMITS = np.array([500, 1000, 1500, 2500, 5000])
-DEVICE_TYPES = ("desktop", "mobile", "tablet")
 DEVICES_EACH = 3
 
 _CREDIT_SHARES = (0.15, 0.34, 0.35, 0.16)
@@ -33,7 +34,9 @@ _AGE_SHARES = (0.14, 0.25, 0.22, 0.19, 0.20)
 
 @dataclass(frozen=True)
 class Population:
-    """Columns over customers. Category columns hold codes into `features.ORDINAL` or the tuples of this module."""
+    """Columns over customers. Category columns hold codes into `features.ORDINAL` or the tuples of this
+    module.
+    """
 
     activity: Floats
     """Cumulative share of all purchases, ending at 1: most customers buy a few times, some very often."""

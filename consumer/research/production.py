@@ -74,7 +74,8 @@ def train(
 ) -> Training:
     """Fit on the first weeks, calibrate and set thresholds on the next, measure on the last.
 
-    `advance` is told the name of each step before it starts. The same data, seed and libraries give the same scores.
+    `advance` is told the name of each step before it starts. The same data, seed and libraries give the
+    same scores.
     """
     split = split_by_time(dataset)
     advance("features")

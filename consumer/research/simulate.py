@@ -1,8 +1,9 @@
 """Seeded, realistic buy-now-pay-later transactions with their outcomes, as Arrow columns or JSON lines.
 
-Public facts it keeps: about 5 % default; the risk score weighs credit .3, verification .2, income .2, device .1,
-product .1, scenario .1; the score tells defaulters apart only weakly (AUC about 0.61); missed payments fall on day
-14, 28, … 14×installments. Purchases follow the hour and the weekday, and customers come back.
+Public facts it keeps: about 5 % default; the risk score weighs credit .3, verification .2, income .2,
+device .1, product .1, scenario .1; the score tells defaulters apart only weakly (AUC about 0.61); missed
+payments fall on day 14, 28, … 14×installments. Purchases follow the hour and the weekday, and customers
+come back.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import pyarrow.compute as pc
 
 from consumer.contracts.transaction import EVENT_SCHEMA
 from consumer.errors import ConfigurationError
+from consumer.research.catalog import BRANDS, DEVICE_SYSTEMS, DEVICE_TYPES, MEDIAN_PRICE, SUBCATEGORIES
 from consumer.research.population import (
     ADDRESS_STABILITY,
-    DEVICE_TYPES,
     DEVICES_EACH,
     STATES,
     Codes,
@@ -39,7 +40,10 @@ SCHEMA = EVENT_SCHEMA.append(pa.field("will_default", pa.bool_())).append(
 )
 """Columns of a simulated batch; without outcomes, those of `contracts.transaction.EVENT_SCHEMA`."""
 
-HOUR_WEIGHTS = np.array([2, 1.2, 0.8, 0.6, 0.5, 0.7, 1.2, 2, 3, 4, 4.6, 5, 5.6, 5.2, 4.8, 4.8, 5, 5.6, 6.4, 7.2, 7.6, 6.8, 5, 3.4])  # fmt: skip
+HOUR_WEIGHTS = np.array(
+    [2, 1.2, 0.8, 0.6, 0.5, 0.7, 1.2, 2, 3, 4, 4.6, 5, 5.6, 5.2, 4.8, 4.8, 5, 5.6, 6.4, 7.2, 7.6, 6.8, 5, 3.4]
+)  # fmt: skip
+"""UTC, from midnight."""
 DAY_WEIGHTS = np.array([0.92, 0.90, 0.93, 0.98, 1.10, 1.18, 1.05])
 """Monday first."""
 
@@ -51,28 +55,14 @@ SCENARIO_RISK = np.array([0.70, 0.95, 0.50, 0.12])
 TRUSTED_DEVICE_RISK, NEW_DEVICE_RISK = 0.12, 0.85
 LEVEL_BOUNDS = np.array([0.3, 0.6, 0.8])
 
-SUBCATEGORIES = (
-    ("skincare", "makeup", "fragrance"),
-    ("shoes", "dresses", "outerwear"),
-    ("smartphones", "laptops", "audio"),
-    ("furniture", "kitchen", "lighting"),
-    ("fitness", "team_sports", "outdoor"),
-)
-BRANDS = (
-    ("Lumière", "Verdant", "Clove & Co"),
-    ("Norththread", "Atelier Six", "Kestrel"),
-    ("Voltaic", "Ohmline", "Perihelion"),
-    ("Hearthside", "Plainwood", "Lanternfish"),
-    ("Ridgeback", "Tempo", "Paddock"),
-)
-MEDIAN_PRICE = np.array([55.0, 85.0, 190.0, 150.0, 95.0])
-DEVICE_SYSTEMS = (("Windows", "macOS", "Linux"), ("Android", "iOS"), ("iOS", "Android"))
 SPEEDS = ("slow", "normal", "fast", "very_fast")
 
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """What to simulate. The same values give the same bytes; ids of different seeds or starts never collide."""
+    """What to simulate. The same values give the same bytes; ids of different seeds or starts never
+    collide.
+    """
 
     events: int
     seed: int = 0
@@ -81,8 +71,8 @@ class SimulationConfig:
     customers: int | None = None
     """Unset: one customer to eight events."""
     outcomes: bool = True
-    """Whether rows carry `will_default` and `days_to_first_missed_payment`; both are null when checkout declined,
-    for then nobody ever learned the outcome."""
+    """Whether rows carry `will_default` and `days_to_first_missed_payment`; both are null when checkout
+    declined, for then nobody ever learned the outcome."""
 
     def __post_init__(self) -> None:
         for name, value in (("events", self.events), ("days", self.days), ("customers", self.customers or 1)):
@@ -93,7 +83,9 @@ class SimulationConfig:
 
 
 def simulate(config: SimulationConfig) -> Iterator[pa.RecordBatch]:
-    """Transactions in order of time, CHUNK rows a batch, as columns of SCHEMA (EVENT_SCHEMA without outcomes)."""
+    """Transactions in order of time, CHUNK rows a batch, as columns of SCHEMA (EVENT_SCHEMA without
+    outcomes).
+    """
     customers = config.customers or max(1, config.events // 8)
     population = make_population(np.random.default_rng([config.seed, 0]), customers)
     times = _arrivals(np.random.default_rng([config.seed, 1]), config)
@@ -103,7 +95,9 @@ def simulate(config: SimulationConfig) -> Iterator[pa.RecordBatch]:
 
 
 def json_lines(batch: pa.RecordBatch) -> bytes:
-    """The batch as JSON lines in the shape producers send: ISO timestamps in UTC, absent optional values null."""
+    """The batch as JSON lines in the shape producers send: ISO timestamps in UTC, absent optional values
+    null.
+    """
     lines = [orjson.dumps(row) for row in rows(batch)]
     return b"\n".join(lines) + b"\n" if lines else b""
 
@@ -270,7 +264,9 @@ def _installments(rng: np.random.Generator, amount: Floats) -> Codes:
 
 
 def _behaviour(rng: np.random.Generator, scenario: Codes) -> tuple[Codes, Codes, Codes, Codes, Codes]:
-    """Purchase context, checkout speed (codes), seconds of price comparison, seconds on site, abandoned carts."""
+    """Purchase context, checkout speed (codes), seconds of price comparison, seconds on site, abandoned
+    carts.
+    """
     n = len(scenario)
     usual = rng.random(n) < 0.92
     context = np.where(usual, np.array([1, 2, 0, 1])[scenario], rng.integers(0, 3, n))

@@ -34,7 +34,9 @@ class TrainedModels:
 
 
 def candidates(seed: int) -> dict[str, Any]:
-    """The linear models, unfitted. The tolerance is tight so that a rebuild finds the same optimum to 1e-9."""
+    """The linear models, unfitted. The tolerance is tight so that a rebuild finds the same optimum to
+    1e-9.
+    """
     saga: dict[str, Any] = {"solver": "saga", "tol": 1e-9, "max_iter": 20_000, "random_state": seed}
     return {
         "ridge": RidgeClassifier(alpha=1.0),
@@ -44,7 +46,9 @@ def candidates(seed: int) -> dict[str, Any]:
 
 
 def make_preprocessor() -> ColumnTransformer:
-    """`num` scales NUMERIC_FEATURES, `cat` passes the other 31: the output has the five scaled columns FIRST."""
+    """`num` scales NUMERIC_FEATURES, `cat` passes the other 31: the output has the five scaled columns
+    FIRST.
+    """
     others = [name for name in FEATURE_NAMES if name not in NUMERIC_FEATURES]
     return ColumnTransformer(
         [("num", StandardScaler(), list(NUMERIC_FEATURES)), ("cat", "passthrough", others)]
@@ -60,9 +64,9 @@ def fit_models(
 ) -> TrainedModels:
     """Fit on `split.train`, calibrate on `split.calibrate`; `split.validate` is not looked at.
 
-    Each model is sigmoid-calibrated over its linear decision function f, so its score stays expit(a·f + b); the
-    ensemble is the soft vote of the calibrated models. `advance` is told each step's name before it starts. One
-    BLAS thread, so that the machine's core count does not change the last digits.
+    Each model is sigmoid-calibrated over its linear decision function f, so its score stays expit(a·f + b);
+    the ensemble is the soft vote of the calibrated models. `advance` is told each step's name before it
+    starts. One BLAS thread, so that the machine's core count does not change the last digits.
     """
     train, calibrate = split.train.rows, split.calibrate.rows
     with threadpool_limits(limits=1):
@@ -83,6 +87,8 @@ def fit_models(
 
 
 def flag_threshold(scores: Scores, flagged_share: float) -> float:
-    """The score at and above which about `flagged_share` of `scores` lie: the k-th largest, k = share × n, at least 1."""
+    """The score at and above which about `flagged_share` of `scores` lie: the k-th largest, k = share × n,
+    at least 1.
+    """
     k = max(1, round(flagged_share * len(scores)))
     return float(np.partition(scores, len(scores) - k)[len(scores) - k])

@@ -45,7 +45,8 @@ from consumer.scoring.manifest import (
 
 Scores = npt.NDArray[np.float64]
 ScoreKind = Literal["probability", "uncalibrated", "value"]
-"""`probability`: predict_proba. `uncalibrated`: σ(decision_function). `value`: a regressor's output, clipped to 0..1."""
+"""`probability`: predict_proba. `uncalibrated`: σ(decision_function). `value`: a regressor's output,
+clipped to 0..1."""
 
 GOLDEN_TOLERANCE = 1e-9
 
@@ -89,11 +90,15 @@ class ModelSet:
         return FeatureEngineer(self.feature_names, self.feature_spec_version)
 
     def preprocess(self, features: FloatMatrix) -> FloatMatrix:
-        """n×len(feature_names) raw features → what estimators take: `num` columns first, scaled, then `cat`."""
+        """n×len(feature_names) raw features → what estimators take: `num` columns first, scaled, then
+        `cat`.
+        """
         return preprocess(self.preprocessor, self.feature_names, features)
 
     def scores(self, features: FloatMatrix) -> dict[str, Scores]:
-        """Every model's scores of raw features, by the estimators themselves: the reference for anything faster."""
+        """Every model's scores of raw features, by the estimators themselves: the reference for anything
+        faster.
+        """
         matrix = self.preprocess(features)
         return {entry.name: estimator_scores(entry, matrix) for entry in self.models}
 
@@ -101,7 +106,8 @@ class ModelSet:
 def load_model_set(directory: Path, *, expected_digest: str | None = None) -> ModelSet:
     """Prove and load the export in `directory`, named after its version.
 
-    `expected_digest` pins the manifest itself. Raises ArtifactError that names the file at fault and the way out.
+    `expected_digest` pins the manifest itself. Raises ArtifactError that names the file at fault and the
+    way out.
     """
     manifest, digest, files = read_proven(directory)
     if expected_digest is not None and digest != expected_digest:
@@ -181,7 +187,8 @@ def make_entry(name: str, version: str, metadata: Metadata, estimator: Any, wher
         raise ArtifactError(f"{where / model_file(name, version)}: {error}") from None
     if facts.score_kind not in (None, kind):
         raise ArtifactError(
-            f"{where}: metadata calls {name}'s scores {facts.score_kind!r}, the estimator gives {kind!r}; export again"
+            f"{where}: metadata calls {name}'s scores {facts.score_kind!r}, the estimator gives"
+            f" {kind!r}; export again"
         )
     role: Literal["champion", "challenger"] = (
         "champion" if metadata.deployment_strategy.champion == name else "challenger"
@@ -251,10 +258,10 @@ def score_kind(estimator: Any) -> ScoreKind:
 
 
 def estimator_scores(entry: ModelEntry, matrix: FloatMatrix) -> Scores:
-    """n scores in 0..1 of an n×k preprocessed matrix, by the estimator itself and the rules of ScoreKind.
+    """N scores in 0..1 of an n×k preprocessed matrix, by the estimator itself and the rules of ScoreKind.
 
-    A soft-voting ensemble is the weighted mean of its members' probabilities; `entry.left_out` names members that
-    have none.
+    A soft-voting ensemble is the weighted mean of its members' probabilities; `entry.left_out` names
+    members that have none.
     """
     return _scores(entry.estimator, matrix)
 
@@ -294,12 +301,15 @@ def preprocess(preprocessor: Any, names: tuple[str, ...], features: FloatMatrix)
 
 
 def check_inputs(model_set: ModelSet) -> None:
-    """Features can be made, the preprocessor takes them, and every estimator takes what it gives, in that order."""
+    """Features can be made, the preprocessor takes them, and every estimator takes what it gives, in that
+    order.
+    """
     names = model_set.engineer.names
     wanted = getattr(model_set.preprocessor, "feature_names_in_", None)
     if wanted is not None and tuple(wanted) != names:
         raise ArtifactError(
-            f"{preprocessor_file(model_set.version)} was fitted on other columns, or in another order, than the metadata's"
+            f"{preprocessor_file(model_set.version)} was fitted on other columns, or in another"
+            " order, than the metadata's"
             " feature_names; export both from one fit"
         )
     try:
@@ -329,10 +339,11 @@ def _plain(names: Any) -> list[str]:
 
 
 def check_golden(model_set: ModelSet, score: Callable[[FloatMatrix], Mapping[str, Scores]]) -> float:
-    """The largest difference between the golden rows and what is computed here; beyond 1e-9 it is an ArtifactError.
+    """The largest difference between the golden rows and what is computed here; beyond 1e-9 it is an
+    ArtifactError.
 
-    `score` maps raw features (n×len(feature_names), contract order) to n scores by model name: the estimators'
-    own (`model_set.scores`) or a faster predictor that must agree with them.
+    `score` maps raw features (n×len(feature_names), contract order) to n scores by model name: the
+    estimators' own (`model_set.scores`) or a faster predictor that must agree with them.
     """
     rows = model_set.golden
     features = model_set.engineer.engineer(columns_from_dicts([row.event for row in rows])).matrix
@@ -345,7 +356,8 @@ def check_golden(model_set: ModelSet, score: Callable[[FloatMatrix], Mapping[str
     if not (worst := gap.max()) <= GOLDEN_TOLERANCE:
         name = model_set.feature_names[int(np.argmax(gap.max(axis=0)))]
         raise ArtifactError(
-            f"golden rows do not hold: feature {name} differs by {worst:.3g}; features changed since the export"
+            f"golden rows do not hold: feature {name} differs by {worst:.3g}; features changed"
+            " since the export"
         )
     computed = score(features)
     for entry in model_set.models:
@@ -353,7 +365,8 @@ def check_golden(model_set: ModelSet, score: Callable[[FloatMatrix], Mapping[str
         off = float(np.abs(np.asarray(computed[entry.name]) - wanted).max())
         if not off <= GOLDEN_TOLERANCE:
             raise ArtifactError(
-                f"golden rows do not hold: {entry.name} differs by {off:.3g}, allowed are {GOLDEN_TOLERANCE:g};"
+                f"golden rows do not hold: {entry.name} differs by {off:.3g}, allowed are"
+                f" {GOLDEN_TOLERANCE:g};"
                 " this code or these libraries score otherwise than the export did"
             )
         worst = max(worst, off)

@@ -149,7 +149,8 @@ def read_proven(directory: Path) -> tuple[Manifest, str, dict[str, bytes]]:
     path = directory / MANIFEST
     if not path.exists():
         raise ArtifactError(
-            f"{path} is missing, so nothing in the folder can be trusted. An export made elsewhere is brought in by"
+            f"{path} is missing, so nothing in the folder can be trusted. An export made"
+            " elsewhere is brought in by"
             f" `bnpl-shadow artifacts adopt {directory}`"
         )
     content = read_bytes(path)
@@ -172,7 +173,8 @@ def _proven(path: Path, fact: FileFact) -> bytes:
     content = read_bytes(path)
     if sha256(content) != fact.sha256:
         raise ArtifactError(
-            f"{path} was changed after the export: its sha256 is {sha256(content)}, {MANIFEST} says {fact.sha256}."
+            f"{path} was changed after the export: its sha256 is {sha256(content)}, {MANIFEST}"
+            f" says {fact.sha256}."
             " Nothing was loaded; restore the file or export again"
         )
     return content
