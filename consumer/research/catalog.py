@@ -1,5 +1,6 @@
 """What the simulated shops sell, and the devices people buy it with. Outer order:
-`ONE_HOT["product_category"]`."""
+`ONE_HOT["product_category"]`.
+"""
 
 from __future__ import annotations
 
