@@ -11,6 +11,13 @@ from consumer.errors import BnplError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, one line of help)
+    "up": ("consumer.cli.stack:up", "Start the local Kafka and ClickHouse."),
+    "down": ("consumer.cli.stack:down", "Stop them; their data stays."),
+    "status": ("consumer.cli.stack:status", "Show what of them runs and answers."),
+    "fetch": ("consumer.cli.stack:fetch", "Fetch Kafka's jars ahead of the first start."),
+    "simulate": ("consumer.cli.simulate:command", "Write made-up transactions with their outcomes."),
+    "train": ("consumer.cli.train:command", "Fit the models on labelled transactions and export them."),
+    "artifacts": ("consumer.cli.artifacts:command", "List, prove and bring in exports of models."),
 }
 """In the order a newcomer meets them; `--help` prints this table without importing a single command."""
 

@@ -1,0 +1,37 @@
+"""The real parts every test shares: one Kafka and one ClickHouse for the whole run, on free ports."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import clickhouse_connect
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from consumer.stack.local import LocalStack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A started local stack that ends with this process, however that ends."""
+    with LocalStack(tmp_path_factory.mktemp("stack"), kafka_port=0, clickhouse_port=0) as running:
+        running.start(print)
+        yield running
+
+
+@pytest.fixture
+def clickhouse_database(stack: LocalStack) -> Iterator[str]:
+    """An empty database of the test's own, as a URL that `BNPL_CLICKHOUSE_URL` takes."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with clickhouse_connect.get_client(dsn=stack.clickhouse.address) as admin:
+        admin.command(f"CREATE DATABASE {name}")
+        yield f"{stack.clickhouse.address}/{name}"
+        admin.command(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def clickhouse(clickhouse_database: str) -> Iterator[Client]:
+    """A client of the test's own empty database."""
+    with clickhouse_connect.get_client(dsn=clickhouse_database) as client:
+        yield client
