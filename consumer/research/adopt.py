@@ -86,16 +86,14 @@ def adopt(export: ForeignExport, target: Path, feature_spec: str, sample: Sample
     metadata = export.metadata.model_copy(update={"feature_spec_version": feature_spec})
     loaded = {name: unpickle(content, export.directory / name) for name, content in export.files.items()}
     skews = sorted({skew for _, skew_of_file in loaded.values() for skew in skew_of_file})
-    original = _assemble(
-        export, metadata, target.name, {name: each for name, (each, _) in loaded.items()}, skews
-    )
+    original = _assemble(export, metadata, {name: each for name, (each, _) in loaded.items()}, skews)
     check_inputs(original)
     batch = sample.batch if sample else next(simulate(SimulationConfig(events=2_000, seed=0, outcomes=False)))
     features = original.engineer.engineer(batch).matrix
     scores = _scores(original, features, export)
-    files, rewritten = _settled_files(export, metadata, target.name, loaded, features, scores)
+    files, rewritten = _settled_files(export, metadata, loaded, features, scores)
     flagged = _rules_flags(sample) if sample else None
-    model_set = _with_thresholds(original, scores, flagged)
+    model_set = _renamed(_with_thresholds(original, scores, flagged), target.name)
     model_set = replace(model_set, golden=golden_rows(model_set, golden_events(batch)))
     findings = _findings(export, model_set, skews, rewritten, sample)
     contents = {_new_name(name, export.version, target.name): content for name, content in files.items()}
@@ -122,11 +120,13 @@ def adopt(export: ForeignExport, target: Path, feature_spec: str, sample: Sample
 
 
 def _assemble(
-    export: ForeignExport, metadata: Metadata, version: str, loaded: Mapping[str, Any], skews: list[str]
+    export: ForeignExport, metadata: Metadata, loaded: Mapping[str, Any], skews: list[str]
 ) -> ModelSet:
+    """The set under its own version, so that a fault names the file it lies in."""
+    files = {name: model_file(name, export.version) for name in metadata.models}
     models = tuple(
-        make_entry(name, version, metadata, loaded[model_file(name, export.version)], export.directory)
-        for name in metadata.models
+        make_entry(name, export.version, metadata, loaded[file], export.directory / file)
+        for name, file in files.items()
     )
     return assemble(metadata, models, loaded[preprocessor_file(export.version)], "", (), skews)
 
@@ -144,7 +144,6 @@ def _scores(model_set: ModelSet, features: FloatMatrix, export: ForeignExport) -
 def _settled_files(
     export: ForeignExport,
     metadata: Metadata,
-    version: str,
     loaded: Mapping[str, tuple[Any, tuple[str, ...]]],
     features: FloatMatrix,
     scores: Mapping[str, Any],
@@ -155,7 +154,7 @@ def _settled_files(
         return export.files, []
     files = export.files | again
     reloaded = {name: unpickle(content, export.directory / name)[0] for name, content in files.items()}
-    now = _scores(_assemble(export, metadata, version, reloaded, []), features, export)
+    now = _scores(_assemble(export, metadata, reloaded, []), features, export)
     if all(np.array_equal(now[name], scores[name]) for name in scores):
         return files, sorted(again)
     return export.files, []
@@ -180,6 +179,11 @@ def _with_thresholds(model_set: ModelSet, scores: Mapping[str, Any], flagged: Ma
         for entry in model_set.models
     )
     return replace(model_set, models=models)
+
+
+def _renamed(model_set: ModelSet, version: str) -> ModelSet:
+    models = tuple(replace(entry, version=version) for entry in model_set.models)
+    return replace(model_set, version=version, models=models)
 
 
 def _findings(

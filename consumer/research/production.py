@@ -150,7 +150,8 @@ def _draft(version: str, trained: TrainedModels) -> ModelSet:
         }
     )
     entries = tuple(
-        make_entry(name, version, metadata, model, Path()) for name, model in trained.estimators.items()
+        make_entry(name, version, metadata, model, Path(model_file(name, version)))
+        for name, model in trained.estimators.items()
     )
     return assemble(metadata, entries, trained.preprocessor, digest="", golden=(), skews=[])
 

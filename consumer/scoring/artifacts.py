@@ -27,8 +27,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit
 from sklearn.ensemble import VotingClassifier
-from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from consumer.contracts.transaction import columns_from_dicts
 from consumer.errors import ArtifactError
@@ -130,7 +131,7 @@ def load_model_set(directory: Path, *, expected_digest: str | None = None) -> Mo
 
     preprocessor = load(preprocessor_file(version))
     models = tuple(
-        make_entry(name, version, metadata, load(model_file(name, version)), directory)
+        make_entry(name, version, metadata, load(file := model_file(name, version)), directory / file)
         for name in metadata.models
     )
     model_set = assemble(metadata, models, preprocessor, digest, tuple(manifest.golden), sorted(skews))
@@ -178,16 +179,21 @@ def assemble(
     )
 
 
-def make_entry(name: str, version: str, metadata: Metadata, estimator: Any, where: Path) -> ModelEntry:
+def make_entry(name: str, version: str, metadata: Metadata, estimator: Any, file: Path) -> ModelEntry:
     """The entry of a loaded estimator; raises ArtifactError when it cannot give a score of class 1."""
     facts = metadata.models[name]
     try:
+        check_is_fitted(estimator)
         kind = score_kind(estimator)
+    except (NotFittedError, TypeError):
+        raise ArtifactError(
+            f"{file} holds no fitted scikit-learn estimator; fit it and export again"
+        ) from None
     except ArtifactError as error:
-        raise ArtifactError(f"{where / model_file(name, version)}: {error}") from None
+        raise ArtifactError(f"{file}: {error}") from None
     if facts.score_kind not in (None, kind):
         raise ArtifactError(
-            f"{where}: metadata calls {name}'s scores {facts.score_kind!r}, the estimator gives"
+            f"{file}: metadata calls {name}'s scores {facts.score_kind!r}, the estimator gives"
             f" {kind!r}; export again"
         )
     role: Literal["champion", "challenger"] = (
