@@ -19,7 +19,7 @@ RULES_FILE = PROJECT / "artifacts" / "rules" / "rules_v1.json"
 @pytest.fixture(scope="session")
 def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("events") / "events.jsonl"
-    path.write_bytes(json_lines(simulated(SimulationConfig(events=16_000, seed=5, days=40))))
+    path.write_bytes(json_lines(simulated(SimulationConfig(events=10_000, seed=5, days=40))))
     return path
 
 

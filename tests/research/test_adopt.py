@@ -223,7 +223,7 @@ def test_a_sample_sets_thresholds_at_the_rules_share_bins_and_figures(
     assert result.exit_code == 0, result.output
     folder = tmp_path / "artifacts" / "v7"
     model_set = load_model_set(folder)
-    batch = simulated(SimulationConfig(events=16_000, seed=5, days=40))
+    batch = simulated(SimulationConfig(events=10_000, seed=5, days=40))
     flagged = np.mean(np.array(trained.request.rules.decide(batch).risk_flag) == "high")
     scores = model_set.scores(model_set.engineer.engineer(batch).matrix)
     for entry in model_set.models:
@@ -231,7 +231,7 @@ def test_a_sample_sets_thresholds_at_the_rules_share_bins_and_figures(
         if entry.score_kind != "value":  # clipping to 0 makes ties, never at the top
             assert (scores[entry.name] >= entry.flag_threshold).mean() == pytest.approx(flagged, abs=1e-3)
     statistics = orjson.loads((folder / "training_stats.json").read_bytes())
-    assert statistics["sample_count"] == 16_000
+    assert statistics["sample_count"] == 10_000
     assert statistics["export"]["features"]["amount"]["mean"] == 170.0
     measured = orjson.loads((folder / "baseline_metrics.json").read_bytes())["measured_on_sample"]["models"]
     assert "brier" in measured["logistic"]

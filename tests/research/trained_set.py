@@ -15,7 +15,7 @@ from consumer.scoring.artifacts import ModelSet
 
 @dataclass(frozen=True)
 class Trained:
-    """A set trained on 16,000 simulated events of 40 days, and all it came from."""
+    """A set trained on 10,000 simulated events of 40 days, and all it came from."""
 
     events: Path
     dataset: Dataset
