@@ -25,13 +25,7 @@ from consumer.settings import load_settings
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-ARTIFACTS = click.option(
-    "--artifacts",
-    "--out",
-    "root",
-    type=FOLDER,
-    help="Where artifact folders are.  [default: BNPL_ARTIFACTS_DIR]",
-)
+ROOT_HELP = "Where artifact folders are.  [default: BNPL_ARTIFACTS_DIR]"
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -45,7 +39,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@ARTIFACTS
+@click.option("--artifacts", "root", type=FOLDER, help=ROOT_HELP)
 @AS_JSON
 def list_versions(root: Path | None, as_json: bool) -> None:
     """List the versions there are. Hashes are checked, nothing is unpickled."""
@@ -112,7 +106,7 @@ def verify(directory: Path | None, digest: str | None, as_json: bool) -> None:
 @command.command("adopt")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--version", required=True, help="Name of the new artifact folder and part of its file names.")
-@ARTIFACTS
+@click.option("--out", "root", type=FOLDER, help=ROOT_HELP)
 @click.option("--trust", is_flag=True, help="You know who made these files, and let them run code here.")
 @click.option(
     "--sha256-file",
@@ -155,7 +149,7 @@ def adopt_export(
     replace: bool,
     as_json: bool,
 ) -> None:
-    r"""Bring in an export made elsewhere, and report what was found.
+    """Bring in an export made elsewhere, and report what was found.
 
     DIR holds `bnpl_multi_model_metadata_*.json`, the models' and the preprocessor's joblib files.
     Unpickling them runs whatever code they hold, so without --trust or --sha256-file their hashes are shown
@@ -165,7 +159,7 @@ def adopt_export(
     Example:
       bnpl-shadow artifacts adopt ~/export --version v2 --sample last-month.jsonl.gz
       bnpl-shadow artifacts adopt ~/export --version v2 --sample last-month.jsonl.gz --trust
-    """
+    """  # noqa: D301 \b keeps the example's lines apart
     settings = load_settings(artifacts_dir=root, rules_file=rules)
     target = check_target(settings.artifacts_dir, version, replace)
     export = inventory(directory, source_version)

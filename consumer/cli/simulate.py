@@ -54,7 +54,7 @@ from consumer.research.simulate import SimulationConfig, json_lines, simulate
 def command(
     events: int, seed: int, start: datetime, days: int, customers: int | None, outcomes: bool, output: Path
 ) -> None:
-    r"""Write seeded, realistic transactions as JSON lines, in order of time.
+    """Write seeded, realistic transactions as JSON lines, in order of time.
 
     About 5 % of customers miss a payment, weakly foretold by the risk score; purchases follow the hour and
     the weekday; customers come back. A few transactions are declined at checkout: nobody learns their
@@ -64,7 +64,7 @@ def command(
     Examples:
       bnpl-shadow simulate --events 120000 --seed 7 -o research.jsonl.gz
       bnpl-shadow simulate --events 1000 --no-outcomes -o live.jsonl
-    """
+    """  # noqa: D301 \b keeps the example's lines apart
     config = SimulationConfig(events, seed, start.date(), days, customers, outcomes)
     with progress() as shown, _whole_file(output) as stream:
         task = shown.add_task("simulating", total=events)

@@ -23,9 +23,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE…")
 @click.option("--version", required=True, help="Name of the artifact folder and part of its file names.")
 @click.option(
-    "--artifacts",
     "--out",
-    "out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where artifact folders are.  [default: BNPL_ARTIFACTS_DIR]",
 )
@@ -54,7 +52,7 @@ def command(
     replace: bool,
     as_json: bool,
 ) -> None:
-    r"""Fit the four models on labelled transactions and export them, ready to score.
+    """Fit the four models on labelled transactions and export them, ready to score.
 
     FILE… are JSON lines (plain or .gz) with the label `will_default`; rows where it is null are left out.
     The split is by time: the first 60 % of the days fit, the next 20 % calibrate and set each model's flag
@@ -65,7 +63,7 @@ def command(
     Example:
       bnpl-shadow train research.jsonl.gz --version v2 --seed 0
       bnpl-shadow artifacts verify artifacts/v2
-    """
+    """  # noqa: D301 \b keeps the example's lines apart
     settings = load_settings(artifacts_dir=out, rules_file=rules)
     target = check_target(settings.artifacts_dir, version, replace)
     request = TrainingRequest(version, RuleSet.load(settings.rules_file), seed, data)

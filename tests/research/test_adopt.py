@@ -96,7 +96,7 @@ def adopt(tmp_path: Path) -> Callable[..., Result]:
             str(folder),
             "--version",
             "v7",
-            "--artifacts",
+            "--out",
             str(tmp_path / "artifacts"),
             *options,
         ]

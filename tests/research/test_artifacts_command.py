@@ -82,7 +82,7 @@ def test_train_writes_what_verify_proves(trained: Trained, tmp_path: Path) -> No
         "t2",
         "--seed",
         "3",
-        "--artifacts",
+        "--out",
         str(tmp_path),
         "--json",
     ]
