@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumer.settings import load_settings
-from consumer.stack.kafka import KAFKA_VERSION, fetch_kafka_jars
+from consumer.stack.kafka import KAFKA_VERSION, fetch_kafka_jars, train_kafka_start_up
 from consumer.stack.local import CLICKHOUSE_PORT, KAFKA_PORT, Addresses, LocalStack
 
 PORT = click.IntRange(0, 65535)
@@ -87,8 +87,9 @@ def status(state_dir: Path | None, as_json: bool) -> None:
 
 @click.command()
 def fetch() -> None:
-    """Fetch Kafka's jars (44 MB) from Maven Central, once, so that later starts need no network."""
+    """Fetch Kafka's jars (44 MB) from Maven Central, once; later starts need no network."""
     jars = fetch_kafka_jars(click.echo)
+    train_kafka_start_up(click.echo)
     click.echo(f"Kafka {KAFKA_VERSION} is ready: {len(jars)} jars in {jars[0].parent.parent}")
 
 

@@ -30,8 +30,9 @@ class Part(ABC):
     """A server on a loopback port, its pid file, its log and its data, all under one state folder.
 
     `owned` parts die with this process, even by SIGKILL (on Linux; elsewhere only when it exits in order).
-    Others outlive it and are found again by their pid file, which holds the creation time too: a pid that the
-    system gave to another program is never taken for ours.
+    Others outlive it and are found again by their pid file. A pid that the system gave to another program
+    since is never taken for ours: the process must have been started on this part's data folder (its creation
+    time would not do, it moves whenever the host's clock is set). A part that runs already keeps its port.
     """
 
     name: str
@@ -70,12 +71,13 @@ class Part(ABC):
         if self._child is not None:
             self._child.poll()  # a child that ended stays a zombie until it is asked
         try:
-            pid, created, port = self._pid_file.read_text().split()
+            pid, port = self._pid_file.read_text().split()
             process = psutil.Process(int(pid))
-            alive = process.create_time() == float(created) and process.status() != psutil.STATUS_ZOMBIE
-        except (OSError, ValueError, psutil.NoSuchProcess):
+            command = process.cmdline()  # empty for a zombie
+        except (OSError, ValueError, psutil.Error):
             return None
-        return (process, int(port)) if alive else None
+        ours = any(word == str(self.data) or f"{self.data}/" in word for word in command)
+        return (process, int(port)) if ours else None
 
     @property
     @abstractmethod
@@ -113,8 +115,7 @@ class Part(ABC):
             guard = str(Path(__file__).with_name("die_with_parent.py"))
             command = [sys.executable, "-I", "-S", guard, str(os.getpid()), *command]
         self._child = _forker.submit(self._fork, command).result()
-        created = psutil.Process(self._child.pid).create_time()
-        self._pid_file.write_text(f"{self._child.pid} {created!r} {self.port}\n")
+        self._pid_file.write_text(f"{self._child.pid} {self.port}\n")
 
     def _fork(self, command: list[str]) -> subprocess.Popen[bytes]:
         with self.output.open("wb") as output:
@@ -131,7 +132,9 @@ class Part(ABC):
         deadline = Deadline.after(READY_SECONDS)
         while not self.answers(timeout_seconds=1.0):
             if self.process is None:
-                raise StackError(self._explain(f"{self.name} ended while it was starting"))
+                raise StackError(
+                    self._explain(f"{self.name} ended while it was starting{self._exit_status()}")
+                )
             if deadline.passed:
                 raise StackError(self._explain(f"{self.name} did not answer within {READY_SECONDS:.0f} s"))
             time.sleep(POLL_SECONDS)
@@ -177,6 +180,10 @@ class Part(ABC):
         if self._child is not None:
             self._child.wait(STOP_SECONDS)
             self._child = None
+
+    def _exit_status(self) -> str:
+        status = self._child.poll() if self._child else None
+        return "" if status is None else f" (status {status})"
 
     def _explain(self, fault: str) -> str:
         lines = [*last_lines(self.log, 8), *last_lines(self.output, 8)]

@@ -96,22 +96,25 @@ def test_an_insert_may_come_in_chunks_behind_a_statement_in_the_url(
 
 
 def test_a_session_serves_one_request_at_a_time(http: urllib3.HTTPConnectionPool, clickhouse: Client) -> None:
-    slow = threading.Thread(
-        target=clickhouse.raw_query,
-        args=("SELECT sum(sipHash64(number)) FROM numbers(100000000000)",),
-        kwargs={"settings": {"max_execution_time": 3, "timeout_overflow_mode": "break"}},
-    )
+    slow = "SELECT sum(sipHash64(number)) AS of_the_session FROM numbers(100000000000)"
+    enough = {"max_execution_time": 2, "timeout_overflow_mode": "break"}
+    session = clickhouse.get_client_setting("session_id")
     clickhouse.command("SET max_threads = 1")  # from here on there is a session
-    slow.start()
+    running = threading.Thread(target=clickhouse.raw_query, args=(slow,), kwargs={"settings": enough})
+    running.start()
+    wait_for_query(http, "%of_the_session%")
+    answer = http.request("POST", f"/?session_id={session}", body=b"SELECT 1")
+    running.join()
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "373"
+
+
+def wait_for_query(http: urllib3.HTTPConnectionPool, pattern: str) -> None:
+    running = (
+        f"SELECT count() FROM system.processes WHERE query LIKE '{pattern}' AND query NOT LIKE '%processes%'"
+    )
     deadline = Deadline.after(10)
-    locked = False
-    while not locked and not deadline.passed:
-        answer = http.request(
-            "POST", f"/?session_id={clickhouse.get_client_setting('session_id')}", body=b"SELECT 1"
-        )
-        locked = answer.headers.get("X-ClickHouse-Exception-Code") == "373"
-    slow.join()
-    assert locked
+    while http.request("POST", "/", body=running.encode()).data != b"1\n":
+        assert not deadline.passed
 
 
 def test_inserts_go_on_while_a_slow_query_runs(clickhouse: Client, clickhouse_database: str) -> None:
@@ -205,10 +208,8 @@ def test_sigterm_lets_a_running_insert_end_and_keeps_the_data(own_server: ClickH
         insert = "INSERT INTO kept SELECT number FROM numbers(3) WHERE sleepEachRow(0.3) = 0"
         running = threading.Thread(target=client.command, args=(insert,))
         running.start()
-        deadline = Deadline.after(10)
-        with clickhouse_connect.get_client(dsn=own_server.address) as other:
-            while not other.command("SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'"):
-                assert not deadline.passed
+        with urllib3.connection_from_url(own_server.address) as http:
+            wait_for_query(http, "INSERT%")
         process = own_server.process
         assert process is not None
         own_server.request_stop()
