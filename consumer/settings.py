@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumer.errors import ConfigurationError
@@ -29,10 +29,11 @@ class Settings(BaseSettings):
     # where things are
     kafka_bootstrap_servers: str | None = None
     kafka_config_file: Path | None = None
-    """A `client.properties` file (librdkafka names): SASL, TLS, mTLS and tuning pass through; unsafe keys are refused."""
+    """A `client.properties` file (librdkafka's names): SASL, TLS and tuning pass through; unsafe keys are refused."""
     clickhouse_url: SecretStr | None = None
     """`http(s)://user:password@host:port/database`"""
     schema_registry_url: SecretStr | None = None
+    """When set, events are written in Confluent's wire format; unset, as Avro single objects. Both are always read."""
     state_dir: Directory = PROJECT / ".bnpl"
     """The local stack's one folder: data, logs, addresses."""
     artifacts_dir: Directory = PROJECT / "artifacts"
@@ -55,8 +56,6 @@ class Settings(BaseSettings):
     """`auto`: the KIP-848 protocol where the broker has it, else the classic one."""
     instance: str = "0"
     """Stable name of this process among its replicas; part of the transactional id."""
-    wire_format: Literal["single-object", "confluent"] = "single-object"
-    """How events are framed when written; both are always read."""
 
     # batches and budgets
     batch_max_records: Positive = 10_000
@@ -67,6 +66,7 @@ class Settings(BaseSettings):
     max_poll_interval_ms: Positive = 60_000
     shutdown_seconds: Annotated[float, Field(gt=0, le=25)] = 20.0
     clickhouse_timeout_seconds: Positive = 30
+    """Below `max_poll_interval_ms`, so that a hanging insert is given up before the group gives up on the sink."""
 
     # what is let in
     event_max_future_seconds: Positive = 300
@@ -83,6 +83,17 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @model_validator(mode="after")
+    def _timeouts_fit_together(self) -> Settings:
+        longest = self.max_poll_interval_ms / 1000
+        for name, seconds in (
+            ("BNPL_CLICKHOUSE_TIMEOUT_SECONDS", self.clickhouse_timeout_seconds),
+            ("BNPL_TRANSACTION_TIMEOUT_MS", self.transaction_timeout_ms / 1000),
+        ):
+            if seconds >= longest:
+                raise ValueError(f"{name} ({seconds:g} s) must be below BNPL_MAX_POLL_INTERVAL_MS ({longest:g} s)")
+        return self
+
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, with `overrides` (from command-line options) before it.
@@ -92,5 +103,8 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        faults = [f"  BNPL_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
+        faults = [
+            f"  {'BNPL_' + '_'.join(map(str, fault['loc'])).upper() + ': ' if fault['loc'] else ''}{fault['msg']}"
+            for fault in error.errors()
+        ]
         raise ConfigurationError("the settings cannot be used:\n" + "\n".join(faults)) from None

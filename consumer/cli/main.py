@@ -11,10 +11,18 @@ from consumer.errors import BnplError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, one line of help)
+    "demo": ("consumer.cli.system:demo", "Run everything on simulated checkouts, and prove the result."),
+    "run": ("consumer.cli.system:run", "Keep stack and services running for events of your own."),
+    "produce": ("consumer.cli.produce:command", "Send a file of transactions."),
     "up": ("consumer.cli.stack:up", "Start the local Kafka and ClickHouse."),
     "down": ("consumer.cli.stack:down", "Stop them; their data stays."),
     "status": ("consumer.cli.stack:status", "Show what of them runs and answers."),
     "fetch": ("consumer.cli.stack:fetch", "Fetch Kafka's jars ahead of the first start."),
+    "topics": ("consumer.cli.prepare:topics", "Create Kafka's topics."),
+    "migrate": ("consumer.cli.prepare:migrate", "Bring ClickHouse's tables up to date."),
+    "schemas": ("consumer.cli.prepare:schemas", "Register the event schemas with a registry."),
+    "score": ("consumer.cli.service:score", "The score service: transactions to shadow events."),
+    "sink": ("consumer.cli.service:sink", "The sink service: shadow events to ClickHouse."),
     "simulate": ("consumer.cli.simulate:command", "Write made-up transactions with their outcomes."),
     "train": ("consumer.cli.train:command", "Fit the models on labelled transactions and export them."),
     "artifacts": ("consumer.cli.artifacts:command", "List, prove and bring in exports of models."),

@@ -26,23 +26,16 @@ from consumer.errors import InvalidRecord
 Schema = dict[str, Any]
 Positions = npt.NDArray[np.int64]
 
-ARROW_TYPES = {
-    "string": pa.string(),
-    "boolean": pa.bool_(),
-    "int": pa.int64(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-}
-"""The types a column can have in memory; a field of any other type is read by the reference codec and dropped."""
+SCALARS = ("string", "boolean", "int", "long", "float", "double")
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that cannot be used: its position in what was handed in, and why."""
+    """A record that cannot be used: its position in what was handed in, why, and which step says so."""
 
     position: int
     reason: InvalidRecord
+    stage: str = "decode"
 
 
 @dataclass(frozen=True)
@@ -66,40 +59,50 @@ def physical(schema: Any) -> Any:
         return [physical(branch) for branch in schema]
     if isinstance(schema, str):
         return "long" if schema == "int" else schema
-    kept = {key: value for key, value in schema.items() if key in ("name", "namespace", "symbols", "size")}
-    kept["type"] = physical(schema["type"]) if not isinstance(schema["type"], str) else physical(schema["type"])
+    if schema["type"] not in ("record", "enum", "fixed", "array", "map"):
+        return physical(schema["type"])
+    kept = {key: schema[key] for key in ("type", "name", "namespace", "symbols", "size") if key in schema}
     if "fields" in schema:
         kept["fields"] = [{"name": each["name"], "type": physical(each["type"])} for each in schema["fields"]]
     for inner in ("items", "values"):
         if inner in schema:
             kept[inner] = physical(schema[inner])
-    return kept["type"] if set(kept) == {"type"} else kept
+    return kept
 
 
-def simple_type(field_type: Any) -> tuple[str, bool] | None:
-    """(type name, nullable) of a scalar or of a nullable scalar, else None. Logical types are looked through."""
+def scalar(field_type: Any) -> tuple[str, bool] | None:
+    """(type name, nullable) of a scalar or nullable scalar, else None. Logical types are looked through."""
     if isinstance(field_type, dict):
-        return simple_type(field_type["type"]) if isinstance(field_type["type"], str) else None
+        return scalar(field_type["type"])
     if isinstance(field_type, str):
-        return (field_type, False) if field_type in ARROW_TYPES else None
+        return (field_type, False) if field_type in SCALARS else None
     branches = [branch for branch in field_type if branch != "null"]
-    inner = simple_type(branches[0]) if len(branches) == 1 and len(field_type) == 2 else None
+    inner = scalar(branches[0]) if len(branches) == 1 and len(field_type) == 2 else None
     return (inner[0], True) if inner else None
 
 
+def is_columnar(field_type: Any, *, nested: bool = False) -> bool:
+    """Whether a field can be a column here: a scalar, a nullable scalar, or an array of scalars or flat records."""
+    kind = scalar(field_type)
+    if kind is not None:
+        return not (nested and kind[0] == "int")  # ranges are checked on top-level columns only
+    if nested or not isinstance(field_type, dict) or field_type["type"] != "array":
+        return False
+    items = field_type["items"]
+    if isinstance(items, dict) and items["type"] == "record":
+        return all(is_columnar(each["type"], nested=True) for each in items["fields"])
+    return is_columnar(items, nested=True)
+
+
 def arrow_schema(schema: Schema) -> pa.Schema:
-    """Columns of a record's simple fields, in its order."""
-    columns = []
-    for each in schema["fields"]:
-        kind = simple_type(each["type"])
-        if kind:
-            columns.append(pa.field(each["name"], ARROW_TYPES[kind[0]], nullable=kind[1]))
-    return pa.schema(columns)
+    """The columns of a record, in its order; a field that cannot be a column is left out."""
+    columnar = {**schema, "fields": [each for each in schema["fields"] if is_columnar(each["type"])]}
+    return pyruhvro.avro_to_arrow_schema(json.dumps(physical(columnar)))
 
 
 def decoder(schema: Schema) -> BodyDecoder:
-    """The fastest decoder that reads a writer schema rightly: Arrow's where all fields are simple, else the reference."""
-    if all(simple_type(each["type"]) for each in schema["fields"]):
+    """The fastest decoder that reads a writer schema rightly: Arrow's where every field is columnar."""
+    if all(is_columnar(each["type"]) for each in schema["fields"]):
         return ArrowDecoder(schema)
     return ReferenceDecoder(schema)
 
@@ -121,7 +124,8 @@ class ReferenceDecoder:
             except InvalidRecord as reason:
                 rejected.append(Rejected(position, reason))
                 continue
-            rows.append(fastavro.schemaless_reader(io.BytesIO(body), self._parsed, None))
+            row: Any = fastavro.schemaless_reader(io.BytesIO(body), self._parsed, None)
+            rows.append(row)
             positions.append(position)
         columns = [pa.array([row[each.name] for row in rows], each.type) for each in self._arrow]
         batch = pa.RecordBatch.from_arrays(columns, schema=self._arrow)
@@ -129,10 +133,12 @@ class ReferenceDecoder:
 
 
 class ArrowDecoder:
-    """pyruhvro, a whole batch at once. A failing batch is halved until the bad records stand alone."""
+    """pyruhvro, a whole batch at once. A failing batch is halved until bad records stand alone before the reference."""
 
     def __init__(self, schema: Schema) -> None:
-        self._schema = schema
+        self._reference = ReferenceDecoder(schema)
+        self._fields = schema["fields"]
+        self._ints = [each["name"] for each in schema["fields"] if (scalar(each["type"]) or "")[:1] == ("int",)]
         self._physical = json.dumps(physical(schema))
         self._arrow = arrow_schema(schema)
 
@@ -156,7 +162,11 @@ class ArrowDecoder:
         )
 
     def _split(
-        self, bodies: list[bytes], start: int, good: list[tuple[int, pa.RecordBatch]], rejected: list[Rejected]
+        self,
+        bodies: list[bytes],
+        start: int,
+        good: list[tuple[int, pa.RecordBatch]],
+        rejected: list[Rejected],
     ) -> None:
         half = len(bodies) // 2
         for part, at in ((bodies[:half], start), (bodies[half:], start + half)):
@@ -166,7 +176,7 @@ class ArrowDecoder:
             if batch is not None:
                 good.append((at, batch))
             elif len(part) == 1:
-                rejected.append(Rejected(at, self._explain(part[0])))
+                self._decide_one(part, at, good, rejected)
             else:
                 self._split(part, at, good, rejected)
 
@@ -179,51 +189,70 @@ class ArrowDecoder:
         except (ValueError, OverflowError):
             return None
         sizes = np.fromiter(map(len, bodies), np.int64, len(bodies))
-        if not np.array_equal(_encoded_sizes(batch), sizes) or not self._ints_fit(batch):
+        if not np.array_equal(_encoded_sizes(batch, self._fields), sizes) or not self._ints_fit(batch):
             return None
         return pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
 
     def _ints_fit(self, batch: pa.RecordBatch) -> bool:
-        for each in self._schema["fields"]:
-            if (simple_type(each["type"]) or ("",))[0] == "int":
-                limits = pc.min_max(batch.column(each["name"]))
-                if limits["min"].is_valid and (limits["min"].as_py() < -(2**31) or limits["max"].as_py() >= 2**31):
-                    return False
+        for name in self._ints:
+            limits = pc.min_max(batch.column(name))
+            if limits["min"].is_valid and (limits["min"].as_py() < -(2**31) or limits["max"].as_py() >= 2**31):
+                return False
         return True
 
-    def _explain(self, body: bytes) -> InvalidRecord:
-        try:
-            wire.check(body, self._schema)
-        except InvalidRecord as reason:
-            return reason
-        return InvalidRecord("undecodable", "the fast decoder refuses what the strict walk accepts")
-
-
-def _encoded_sizes(batch: pa.RecordBatch) -> Positions:
-    """How many bytes each row takes in its shortest Avro encoding; more were there if something was left over."""
-    sizes = np.zeros(batch.num_rows, np.int64)
-    constant = 0
-    for column, each in zip(batch.columns, batch.schema, strict=True):
-        nullable = each.nullable
-        constant += nullable
-        if column.null_count == len(column):
-            continue
-        if pa.types.is_string(each.type):
-            lengths = np.diff(_offsets(column))
-            own = lengths + _varint_sizes(lengths << 1)
-        elif pa.types.is_int64(each.type):
-            numbers = column.fill_null(0).to_numpy()
-            own = _varint_sizes((numbers << 1) ^ (numbers >> 63))
+    def _decide_one(
+        self, body: list[bytes], at: int, good: list[tuple[int, pa.RecordBatch]], rejected: list[Rejected]
+    ) -> None:
+        decided = self._reference.decode(body)
+        if decided.rejected:
+            rejected.append(Rejected(at, decided.rejected[0].reason))
         else:
-            width = 1 if pa.types.is_boolean(each.type) else each.type.bit_width // 8
-            if column.null_count:
-                own = width
-            else:
-                constant += width
-                continue
-        sizes += own * column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else own
-    sizes += constant
+            good.append((at, decided.batch))
+
+
+def _encoded_sizes(batch: pa.RecordBatch, fields: list[dict[str, Any]]) -> Positions:
+    """How many bytes each row takes in its shortest Avro encoding; if a body has more, something was left over."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column, each in zip(batch.columns, fields, strict=True):
+        sizes += _column_sizes(column, each["type"])
     return sizes
+
+
+def _column_sizes(column: pa.Array, avro_type: Any) -> Positions | int:
+    """Encoded bytes of each value; one number where all take the same. A union adds a byte for its branch."""
+    union = int(isinstance(avro_type, list))
+    kind = column.type
+    if union and column.null_count == len(column):
+        return union
+    own: Positions | int
+    if pa.types.is_string(kind):
+        lengths = np.diff(_offsets(column))
+        own = lengths + _varint_sizes(lengths << 1)
+    elif pa.types.is_int64(kind):
+        numbers = column.fill_null(0).to_numpy()
+        own = _varint_sizes((numbers << 1) ^ (numbers >> 63))
+    elif pa.types.is_list(kind):
+        own = _list_sizes(column, avro_type["items"])
+    else:
+        own = 1 if pa.types.is_boolean(kind) else kind.bit_width // 8
+    if column.null_count:
+        own = own * column.is_valid().to_numpy(zero_copy_only=False)
+    return own + union
+
+
+def _list_sizes(column: pa.Array, items: Any) -> Positions:
+    """One block: the count, the items, and a closing 0; an empty array is the 0 alone."""
+    offsets = _offsets(column)
+    counts = np.diff(offsets)
+    values = column.values
+    sizes = np.zeros(len(values), np.int64)
+    if pa.types.is_struct(values.type):
+        for index, each in enumerate(items["fields"]):
+            sizes += _column_sizes(values.field(index), each["type"])
+    else:
+        sizes += _column_sizes(values, items)
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+    return ends[offsets[1:]] - ends[offsets[:-1]] + (counts > 0) * _varint_sizes(counts << 1) + 1
 
 
 def _offsets(column: pa.Array) -> Positions:

@@ -11,6 +11,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from consumer.errors import SchemaError, SchemaRegistryUnavailable
+from consumer.settings import Settings
 
 TIMEOUT_SECONDS = 5
 
@@ -34,12 +35,16 @@ class SchemaRegistry:
         """The id of a schema registered under a subject. Raises SchemaError when it is not registered."""
         found = self._ask(lambda: self._client.lookup_schema(subject, RegistrySchema(json.dumps(schema), "AVRO")))
         if found is None:
-            raise SchemaError(f"schema {schema['name']} is not registered under {subject}: run `bnpl-shadow schemas register`")
+            raise SchemaError(
+                f"schema {schema['name']} is not registered under {subject}: run `bnpl-shadow schemas register`"
+            )
         return int(found.schema_id)
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         """Register a schema; the registry itself refuses one that breaks the subject's compatibility."""
-        registered = self._ask(lambda: self._client.register_schema(subject, RegistrySchema(json.dumps(schema), "AVRO")))
+        registered = self._ask(
+            lambda: self._client.register_schema(subject, RegistrySchema(json.dumps(schema), "AVRO"))
+        )
         if registered is None:
             raise SchemaError(f"the registry does not know subject {subject} and did not create it")
         return int(registered)
@@ -54,5 +59,11 @@ class SchemaRegistry:
             if error.http_status_code in (409, 422):
                 raise SchemaError(f"the registry refused the schema: {error.error_message}") from error
             raise SchemaRegistryUnavailable(f"the schema registry answered {error.http_status_code}") from error
-        except Exception as error:  # noqa: BLE001 the client lets errors of whichever HTTP library it found through
+        except Exception as error:
             raise SchemaRegistryUnavailable(f"the schema registry did not answer ({type(error).__name__})") from error
+
+
+def schema_registry(settings: Settings) -> SchemaRegistry | None:
+    """The configured registry, or None when schemas come from `schemas/` alone."""
+    url = settings.schema_registry_url
+    return SchemaRegistry(url.get_secret_value()) if url else None

@@ -72,15 +72,15 @@ def header_of(value: bytes) -> bytes:
     raise InvalidRecord("unknown_framing", "begins neither with C3 01 (Avro single object) nor with 00 (registry id)")
 
 
-def writer_header(name: str, subject: str, registry: SchemaRegistry | None) -> bytes:
+def writer_header(name: str, topic: str, registry: SchemaRegistry | None) -> bytes:
     """What to put before each event: Confluent's header where there is a registry, else the single-object one.
 
-    Raises SchemaError when the registry does not know the schema under `subject`.
+    Raises SchemaError when the registry does not know the schema under the subject `<topic>-value`.
     """
     named = latest(name)
     if registry is None:
         return named.header
-    return CONFLUENT_MARKER + registry.id_of(subject, named.schema).to_bytes(4, "big")
+    return CONFLUENT_MARKER + registry.id_of(f"{topic}-value", named.schema).to_bytes(4, "big")
 
 
 class WriterSchemas:
@@ -109,7 +109,8 @@ class WriterSchemas:
         schema_id = int.from_bytes(header[1:], "big")
         if self._registry is None:
             raise InvalidRecord(
-                "unknown_schema", f"schema id {schema_id} needs a registry, and BNPL_SCHEMA_REGISTRY_URL is not set"
+                "unknown_schema",
+                f"schema id {schema_id} needs a registry, and BNPL_SCHEMA_REGISTRY_URL is not set",
             )
         schema = None if header in self._unknown else self._registry.schema(schema_id)
         if schema is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ PASSED_ON = ("business_decision", "approval_propensity")
 """Optional fields that the shadow event repeats, because evaluation needs them."""
 FIELDS = tuple(_ALL_FIELDS[name] for name in (*REQUIRED, *PASSED_ON))
 """What scoring reads of a transaction, as Avro fields; everything else a writer sends is left alone."""
-SCHEMA = arrow_schema({"fields": FIELDS})
+SCHEMA = arrow_schema({**latest("transaction").schema, "fields": FIELDS})
 """The same as columns. `transaction_timestamp` is int64 milliseconds since 1970 UTC."""
 EVENT_SCHEMA = arrow_schema(latest("transaction").schema)
 """Every field of a transaction event as columns: what a producer sends."""
@@ -61,10 +61,10 @@ def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = N
     keep = np.ones(batch.num_rows, bool)
     rejected = list(decoded.rejected)
     for error, message, good in _checks(batch, limits, now or utc_now()):
-        if good is not True and not good.all():
+        if not good.all():
             bad = keep & ~good
             reason = InvalidRecord(error, message)
-            rejected.extend(Rejected(int(position), reason) for position in decoded.positions[bad])
+            rejected.extend(Rejected(int(position), reason, "validate") for position in decoded.positions[bad])
             keep &= good
     if keep.all():
         return Decoded(batch, decoded.positions, rejected)
@@ -73,30 +73,27 @@ def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = N
 
 def _checks(
     batch: pa.RecordBatch, limits: Limits, now: datetime
-) -> list[tuple[str, str, npt.NDArray[np.bool_] | bool]]:
-    """(error, message, mask of the good rows); True stands for "all good" where that is cheap to know."""
-    checks: list[tuple[str, str, Any]] = []
+) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+    """(error, message, mask of the good rows)"""
     for name in ("amount", "risk_score", "payment_credit_limit"):
         numbers = batch.column(name).to_numpy()
-        checks.append(("not_finite", f"{name} is not a finite number", np.isfinite(numbers)))
-        checks.append(("negative", f"{name} is negative", ~(numbers < 0)))
+        yield "not_finite", f"{name} is not a finite number", np.isfinite(numbers)
+        yield "negative", f"{name} is negative", ~(numbers < 0)
     for name in ("customer_tenure_days", "price_comparison_time"):
-        checks.append(("negative", f"{name} is negative", batch.column(name).to_numpy() >= 0))
-    checks.append(("out_of_range", "risk_score is above 1", ~(batch.column("risk_score").to_numpy() > 1)))
-    checks.append(("out_of_range", "installment_count is below 1", batch.column("installment_count").to_numpy() >= 1))
+        yield "negative", f"{name} is negative", batch.column(name).to_numpy() >= 0
+    yield "out_of_range", "risk_score is above 1", ~(batch.column("risk_score").to_numpy() > 1)
+    yield "out_of_range", "installment_count is below 1", batch.column("installment_count").to_numpy() >= 1
     timestamps = batch.column("transaction_timestamp").to_numpy()
     today = int(now.timestamp() * 1000)
-    latest_good, oldest_good = today + limits.max_future_seconds * 1000, today - limits.max_age_days * _MILLISECONDS_A_DAY
-    checks.append(("in_the_future", "transaction_timestamp lies in the future", timestamps <= latest_good))
-    checks.append(("too_old", f"transaction_timestamp is over {limits.max_age_days} days old", timestamps >= oldest_good))
+    newest = today + limits.max_future_seconds * 1000
+    oldest = today - limits.max_age_days * _MILLISECONDS_A_DAY
+    yield "in_the_future", "transaction_timestamp lies in the future", timestamps <= newest
+    yield "too_old", f"transaction_timestamp is over {limits.max_age_days} days old", timestamps >= oldest
     for name in _TEXT:
-        sizes = pc.binary_length(batch.column(name))
-        longest = pc.max(sizes).as_py() or 0
-        good = True if longest <= limits.max_text_bytes else sizes.to_numpy() <= limits.max_text_bytes
-        checks.append(("oversized", f"{name} is longer than {limits.max_text_bytes} bytes", good))
+        good = pc.binary_length(batch.column(name)).to_numpy() <= limits.max_text_bytes
+        yield "oversized", f"{name} is longer than {limits.max_text_bytes} bytes", good
     for name in ("transaction_id", "customer_id"):
-        checks.append(("empty_id", f"{name} is empty", pc.binary_length(batch.column(name)).to_numpy() > 0))
-    return checks
+        yield "empty_id", f"{name} is empty", pc.binary_length(batch.column(name)).to_numpy() > 0
 
 
 def columns_from_dicts(transactions: Sequence[Mapping[str, Any]], schema: pa.Schema = SCHEMA) -> pa.RecordBatch:

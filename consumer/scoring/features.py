@@ -24,7 +24,13 @@ from consumer.errors import ArtifactError
 FloatMatrix = npt.NDArray[np.float64]
 IntColumn = npt.NDArray[np.int64]
 
-NUMERIC_FEATURES = ("amount", "risk_score", "payment_credit_limit", "price_comparison_time", "customer_tenure_days")
+NUMERIC_FEATURES = (
+    "amount",
+    "risk_score",
+    "payment_credit_limit",
+    "price_comparison_time",
+    "customer_tenure_days",
+)
 """What the preprocessor scales; the other 31 pass through."""
 
 PLAIN = (
@@ -81,7 +87,9 @@ SPEC_VERSIONS = ("1", "2")
 def categories(spec_version: str) -> Mapping[str, tuple[str, ...]]:
     """The known values of every category column under a feature-spec version, in code order."""
     if spec_version not in SPEC_VERSIONS:
-        raise ArtifactError(f"feature spec version {spec_version!r} is unknown; this code makes {', '.join(SPEC_VERSIONS)}")
+        raise ArtifactError(
+            f"feature spec version {spec_version!r} is unknown; this code makes {', '.join(SPEC_VERSIONS)}"
+        )
     known = {**ORDINAL, **ONE_HOT}
     if spec_version == "1":
         known["risk_level"] = tuple(value for value in known["risk_level"] if value != "very_high")

@@ -1,0 +1,75 @@
+"""`bnpl-shadow topics | migrate | schemas`: what must be there before the services start."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from consumer import logs
+from consumer.contracts.registry import schema_registry
+from consumer.contracts.schemas import versions
+from consumer.errors import ConfigurationError
+from consumer.services import clickhouse
+from consumer.services import migrate as migrations
+from consumer.services import topics as kafka_topics
+from consumer.settings import load_settings
+
+
+@click.group()
+def topics() -> None:
+    """Create Kafka's topics, or look at what they should be."""
+
+
+@topics.command("apply")
+@click.option("--json", "as_json", is_flag=True, help="For programs: a JSON list.")
+def apply(as_json: bool) -> None:
+    """Create what is missing and set retention and compaction of what is there.
+
+    Nothing is removed, and no partitions are added to a topic that exists: keys would move.
+    """
+    settings = load_settings()
+    logs.configure(settings.log_level, "topics")
+    applied = kafka_topics.apply(settings)
+    if as_json:
+        click.echo(json.dumps([{"topic": each.topic.name, "outcome": each.outcome} for each in applied]))
+        return
+    for each in applied:
+        click.echo(f"{each.topic.name:24} {each.outcome:10} {each.topic.purpose}")
+
+
+@click.command()
+def migrate() -> None:
+    """Bring ClickHouse's tables up to date: apply the files of deploy/clickhouse not applied yet, in order."""
+    settings = load_settings()
+    logs.configure(settings.log_level, "migrate")
+    with clickhouse.connect(settings) as client:
+        now, before = migrations.migrate(client, settings.migrations_dir)
+    for each in now:
+        click.echo(f"applied {each.name}")
+    click.echo(f"{len(now)} applied now, {len(before)} before")
+
+
+@click.group()
+def schemas() -> None:
+    """Register the event schemas where a schema registry is used."""
+
+
+@schemas.command("register")
+def register() -> None:
+    """Register schemas/ under the subjects of their topics, oldest version first.
+
+    The registry refuses a version that breaks the subject's compatibility. Needs BNPL_SCHEMA_REGISTRY_URL.
+    """
+    settings = load_settings()
+    logs.configure(settings.log_level, "schemas")
+    registry = schema_registry(settings)
+    if registry is None:
+        raise ConfigurationError("BNPL_SCHEMA_REGISTRY_URL is not set; without a registry nothing needs registering")
+    for name, topic in (
+        ("transaction", settings.topic_transactions),
+        ("shadow_event", settings.topic_shadow_scores),
+    ):
+        for named in versions(name):
+            schema_id = registry.register(f"{topic}-value", named.schema)
+            click.echo(f"{topic}-value  {name}.v{named.version}  id {schema_id}")

@@ -1,0 +1,176 @@
+"""All models of a set on a batch of features: linear ones in one matrix product, others by their own predict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consumer.contracts.transaction import transaction_batch
+from consumer.scoring.artifacts import ModelEntry, ModelSet, estimator_scores
+from consumer.scoring.features import Features
+from consumer.scoring.linear import FusedScores, fold_preprocessor, terms
+
+Floats = npt.NDArray[np.float64]
+
+AGREEMENT = 1e-12
+"""How closely a fused score must agree with scikit-learn's own on the golden rows to be used in its place."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of n transactions by K models.
+
+    `scores` is K×n; a score that could not be made is NaN and `errors` says why, by model. `consensus` is the mean
+    of the scores that are there, NaN where there is none.
+    """
+
+    models: tuple[ModelEntry, ...]
+    champion: str
+    scores: Floats
+    consensus: Floats
+    errors: Mapping[str, str]
+
+    @property
+    def champion_scores(self) -> Floats:
+        """N scores of the champion."""
+        row: Floats = self.scores[[entry.name for entry in self.models].index(self.champion)]
+        return row
+
+
+class BNPLMultiModelPredictor:
+    """Scores with every model of a ModelSet, as many as its metadata lists.
+
+    A model that raises or gives a non-finite number loses its own score and nothing else.
+    """
+
+    def __init__(self, model_set: ModelSet) -> None:
+        self.model_set = model_set
+        self._fused, self._slow = self._fuse()
+
+    def _fuse(self) -> tuple[tuple[list[int], FusedScores | None], list[int]]:
+        """Which models run fused, and which by themselves. Fusing is believed only where it agrees."""
+        entries = self.model_set.models
+        candidates = {}
+        for at, entry in enumerate(entries):
+            inner = terms(entry.estimator)
+            folded = inner and fold_preprocessor(self.model_set.preprocessor, self.model_set.feature_names, inner)
+            if folded:
+                candidates[at] = folded
+        probe = np.asfortranarray([row.features for row in self.model_set.golden], np.float64)
+        reference = self.model_set.scores(probe)
+        agreeing = [
+            at
+            for at, folded in candidates.items()
+            if np.abs(FusedScores([folded]).score(probe)[0] - reference[entries[at].name]).max() <= AGREEMENT
+        ]
+        fused = FusedScores([candidates[at] for at in agreeing]) if agreeing else None
+        return (agreeing, fused), [at for at in range(len(entries)) if at not in agreeing]
+
+    @property
+    def fused_models(self) -> tuple[str, ...]:
+        """Names of the models that run in the one matrix product."""
+        return tuple(self.model_set.models[at].name for at in self._fused[0])
+
+    def predict_batch(self, features: Features) -> Predictions:
+        """Scores of a batch of features made by `model_set.engineer`."""
+        entries = self.model_set.models
+        matrix = features.matrix
+        matrix.flags.writeable = False  # one model must not change what another sees
+        scores = np.empty((len(entries), len(matrix)))
+        errors: dict[str, str] = {}
+        rows, fused = self._fused
+        if fused is not None:
+            scores[rows] = fused.score(matrix)
+        if self._slow:
+            self._score_slow(matrix, scores, errors)
+        finite = np.isfinite(scores)
+        if finite.all():
+            consensus = scores.mean(axis=0)
+        else:
+            for at, entry in enumerate(entries):
+                if not finite[at].all():
+                    errors.setdefault(entry.name, "NotFinite")
+            scores[~finite] = np.nan
+            there = finite.sum(axis=0)
+            total = np.where(finite, scores, 0.0).sum(axis=0)
+            consensus = np.divide(total, there, out=np.full(len(matrix), np.nan), where=there > 0)
+        return Predictions(entries, self.model_set.champion, scores, consensus, errors)
+
+    def score_features(self, matrix: Floats) -> dict[str, Floats]:
+        """Scores by model of n×features raw features in contract order: what golden rows are checked against."""
+        features = Features(self.model_set.feature_names, matrix, Counter())
+        scores = self.predict_batch(features).scores
+        return {entry.name: row for entry, row in zip(self.model_set.models, scores, strict=True)}
+
+    def _score_slow(self, matrix: Floats, scores: Floats, errors: dict[str, str]) -> None:
+        try:
+            prepared = self.model_set.preprocess(matrix)
+            prepared.flags.writeable = False
+        except Exception as error:  # noqa: BLE001 a failing preprocessor takes its models, not the batch
+            for at in self._slow:
+                scores[at] = np.nan
+                errors[self.model_set.models[at].name] = type(error).__name__
+            return
+        for at in self._slow:
+            entry = self.model_set.models[at]
+            try:
+                scores[at] = estimator_scores(entry, prepared)
+            except Exception as error:  # noqa: BLE001 whatever a model raises is its own failure
+                scores[at] = np.nan
+                errors[entry.name] = type(error).__name__
+
+    def predict_single_transaction(self, transaction: Mapping[str, Any]) -> dict[str, Any]:
+        """All scores of one transaction given as a dict, by the batch path.
+
+        Raises InvalidRecord when the transaction cannot be used.
+        """
+        batch = transaction_batch([transaction])
+        return self.describe(self.predict_batch(self.model_set.engineer.engineer(batch)))
+
+    def describe(self, predictions: Predictions) -> dict[str, Any]:
+        """The first transaction's predictions as plain values; a score that is not there is None."""
+        models = {
+            entry.name: {
+                "score": _plain(score),
+                "score_kind": entry.score_kind,
+                "flag": None
+                if entry.flag_threshold is None or np.isnan(score)
+                else bool(score >= entry.flag_threshold),
+                "role": entry.role,
+                "version": entry.version,
+                "error": predictions.errors.get(entry.name) if np.isnan(score) else None,
+            }
+            for entry, score in zip(predictions.models, predictions.scores[:, 0], strict=True)
+        }
+        return {
+            "models": models,
+            "champion": predictions.champion,
+            "champion_score": models[predictions.champion]["score"],
+            "consensus": _plain(predictions.consensus[0]),
+            "artifact_version": self.model_set.version,
+            "feature_spec_version": self.model_set.feature_spec_version,
+            "advisory": True,
+        }
+
+    def get_champion_decision(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """What the champion would decide of a transaction, from `predict_single_transaction`'s answer. Advisory.
+
+        `decision` is None when the champion gave no score or has no threshold: then only the rules can decide.
+        """
+        champion = prediction["models"][prediction["champion"]]
+        decision = None if champion["flag"] is None else ("decline" if champion["flag"] else "approve")
+        return {
+            "model": prediction["champion"],
+            "score": champion["score"],
+            "decision": decision,
+            "advisory": True,
+        }
+
+
+def _plain(score: float) -> float | None:
+    return None if np.isnan(score) else float(score)

@@ -1,0 +1,20 @@
+"""Services put together from settings: what the commands, the demo and the bench start."""
+
+from __future__ import annotations
+
+from consumer.scoring.artifacts import check_golden, load_model_set
+from consumer.scoring.controller import ShadowModeController
+from consumer.scoring.predictor import BNPLMultiModelPredictor
+from consumer.scoring.rules import RuleSet
+from consumer.settings import Settings
+
+
+def controller(settings: Settings) -> ShadowModeController:
+    """Rules and models of the configured versions, proved: hashes before anything is unpickled, golden rows after.
+
+    Raises ArtifactError that names the file at fault.
+    """
+    rules = RuleSet.load(settings.rules_file)
+    predictor = BNPLMultiModelPredictor(load_model_set(settings.artifacts_dir / settings.artifact_version))
+    check_golden(predictor.model_set, predictor.score_features)
+    return ShadowModeController(rules, predictor)

@@ -1,0 +1,74 @@
+"""ClickHouse tables by numbered files: `deploy/clickhouse/NNNN_name.sql`, one statement each, applied once in order."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clickhouse_connect.driver.client import Client
+
+from consumer.errors import ConfigurationError
+from consumer.services.clickhouse import errors_named
+
+_NAME = re.compile(r"(\d{4})_\w+\.sql")
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS schema_migrations
+(number UInt32, name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
+ENGINE = ReplacingMergeTree ORDER BY number
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file."""
+
+    number: int
+    name: str
+    statement: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.statement.encode()).hexdigest()
+
+
+def read(directory: Path) -> list[Migration]:
+    """All migrations in order. Raises ConfigurationError for a stray name or a number used twice."""
+    found = []
+    for path in sorted(directory.glob("*.sql")):
+        match = _NAME.fullmatch(path.name)
+        if not match:
+            raise ConfigurationError(f"{path}: a migration is named NNNN_name.sql")
+        found.append(Migration(int(match[1]), path.stem, path.read_text()))
+    numbers = [migration.number for migration in found]
+    if len(set(numbers)) != len(numbers):
+        raise ConfigurationError(f"two migrations in {directory} have the same number")
+    return found
+
+
+def migrate(client: Client, directory: Path) -> tuple[list[Migration], list[Migration]]:
+    """Apply what is not applied yet; gives (applied now, applied before). Statements are safe to repeat, so a run
+    that died between a statement and its record is simply run again.
+
+    Raises ConfigurationError when an applied file was changed since: a change is a new file.
+    """
+    migrations = read(directory)
+    with errors_named():
+        client.command(_LEDGER)
+        recorded: dict[int, str] = dict(client.query("SELECT number, sha256 FROM schema_migrations FINAL").result_rows)  # type: ignore[arg-type]
+        before = [migration for migration in migrations if migration.number in recorded]
+        for migration in before:
+            if recorded[migration.number] != migration.sha256:
+                raise ConfigurationError(
+                    f"migration {migration.name} was changed after it was applied; put the change into a new file"
+                )
+        now = [migration for migration in migrations if migration.number not in recorded]
+        for migration in now:
+            client.command(migration.statement)
+            client.insert(
+                "schema_migrations",
+                [[migration.number, migration.name, migration.sha256]],
+                column_names=["number", "name", "sha256"],
+            )
+    return now, before

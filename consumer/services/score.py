@@ -1,0 +1,176 @@
+"""The score service: transactions in, one shadow event each out, exactly once.
+
+The commit protocol, by the numbers that code, tests and docs use:
+
+1. read     a batch of records; rebalance callbacks run here
+2. decode   bytes to columns; what cannot be used becomes a dead letter, its neighbours go on
+3. score    the rules decide, then every model observes
+4. encode   columns to shadow events
+5. settle   wait for the previous batch's commit: one transaction is open at a time
+6. publish  begin a transaction, hand it events and dead letters
+7. offsets  put the next offsets to read into the same transaction
+8. commit   all of 6 and 7 become visible at once, or none of it does
+
+7 and 8 run in a thread of their own while 1 to 4 of the next batch go on. Up to 5 everything may be dropped and done
+again; what 6 began is committed or aborted as a whole. After an abort the group reads again from what is committed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from threadpoolctl import threadpool_limits
+
+from consumer.clock import Deadline, utc_now
+from consumer.contracts.avro import Decoded
+from consumer.contracts.events import EventReader, EventWriter
+from consumer.contracts.registry import schema_registry
+from consumer.contracts.schemas import WriterSchemas, writer_header
+from consumer.contracts.transaction import FIELDS, Limits, refuse_impossible
+from consumer.errors import KafkaUnavailable, Retryable
+from consumer.logs import get_logger
+from consumer.scoring.controller import Shadow, ShadowModeController
+from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
+from consumer.services import loop
+from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
+from consumer.services.kafka import GroupMember, as_error, transactional_producer
+from consumer.services.loop import Background, Batch
+from consumer.services.tally import Tally
+from consumer.settings import Settings
+
+log = get_logger(__name__)
+
+
+class ScoreService:
+    """One member of the score group. `run` returns after `stop` is set and what was published is committed."""
+
+    def __init__(self, settings: Settings, controller: ShadowModeController) -> None:
+        self._settings = settings
+        self._controller = controller
+        registry = schema_registry(settings)
+        self._reader = EventReader(WriterSchemas("transaction", registry), FIELDS)
+        self._writer = EventWriter(
+            "shadow_event", writer_header("shadow_event", settings.topic_shadow_scores, registry)
+        )
+        key = settings.pseudonym_key.get_secret_value() if settings.pseudonym_key else None
+        self._events = ShadowEvents(controller, self._writer.arrow_schema, Pseudonyms(key))
+        self._limits = Limits.of(settings)
+        self._meter = DeadLetterMeter(settings)
+        self._tally = Tally(log, "scored")
+        self._wanted = settings.batch_max_records
+        self._transaction = Background()
+        self._producer: Producer = transactional_producer(settings, "score")
+        self._group = GroupMember(
+            settings, settings.score_group, [settings.topic_transactions], self._transaction.settle
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Score until told to stop. Raises a Fatal error when going on would do harm."""
+        log.info("scoring", topic=self._settings.topic_transactions, **self._provenance())
+        try:
+            with threadpool_limits(1, "blas"):  # the products are small: threads would only wait for each other
+                loop.run(stop, self._run_once, self._recover)
+        finally:
+            loop.leave(self._transaction.settle, self._transaction, self._group)
+            self._tally.tell(final=True)
+            log.info("stopped")
+
+    def _run_once(self) -> None:
+        messages = self._group.read(self._wanted, self._settings.batch_max_wait_ms / 1000)  # 1 read
+        if not messages:
+            if self._transaction.done:
+                self._transaction.settle()
+            self._tally.tell()
+            return
+        batch = Batch.of(messages)
+        decoded = self._decode(batch)  # 2 decode
+        shadow = self._controller.score_batch(decoded.batch)  # 3 score
+        events = self._encode(batch, decoded, shadow)  # 4 encode
+        self._transaction.settle()  # 5 settle
+        self._publish(batch, decoded, events)  # 6 publish
+        member = self._group.consumer.consumer_group_metadata()
+        self._transaction.start(lambda: self._commit(batch.next_offsets, member))  # 7 offsets, 8 commit
+        self._count(batch, decoded, shadow)
+
+    def _decode(self, batch: Batch) -> Decoded:
+        values = batch.values
+        self._bound_bytes(values)
+        decoded = refuse_impossible(self._reader.read(values), self._limits)
+        refused = np.array(sorted(bad.position for bad in decoded.rejected), np.int64)
+        self._meter.count(batch.partitions, refused)
+        return decoded
+
+    def _bound_bytes(self, values: list[bytes | None]) -> None:
+        """Ask for as many records next time as will fit into `batch_max_bytes` if they are as large as these."""
+        size = sum(map(len, filter(None, values))) / len(values) or 1
+        self._wanted = max(1, min(self._settings.batch_max_records, int(self._settings.batch_max_bytes / size)))
+
+    def _encode(self, batch: Batch, decoded: Decoded, shadow: Shadow) -> list[dict[str, Any]]:
+        rows = decoded.positions
+        source = Source(self._settings.topic_transactions, batch.partitions[rows], batch.offsets[rows])
+        columns = self._events.build(decoded.batch, shadow, source, utc_now())
+        keys = decoded.batch.column("transaction_id").to_pylist()
+        return [{"key": key, "value": value} for key, value in zip(keys, self._writer.write(columns), strict=True)]
+
+    def _publish(self, batch: Batch, decoded: Decoded, events: list[dict[str, Any]]) -> None:
+        settings = self._settings
+        try:
+            self._producer.begin_transaction()
+            if self._producer.produce_batch(settings.topic_shadow_scores, events) != len(events):
+                raise KafkaException(next(event["_error"] for event in events if "_error" in event))
+            send_dead_letters(self._producer, settings.topic_dead_letters, batch.messages, decoded.rejected)
+        except KafkaException as error:
+            raise as_error(error) from error
+        except BufferError as error:
+            raise KafkaUnavailable("the producer's queue is full") from error
+
+    def _commit(self, next_offsets: list[TopicPartition], member: object) -> None:
+        producer, deadline = self._producer, Deadline.after(self._settings.transaction_timeout_ms / 1000)
+        self._insist(lambda: producer.send_offsets_to_transaction(next_offsets, member, deadline.remaining), deadline)
+        self._insist(lambda: producer.commit_transaction(deadline.remaining), deadline)
+
+    @staticmethod
+    def _insist(step: Callable[[], None], deadline: Deadline) -> None:
+        """Do a step again while the client says that it may be repeated as it is."""
+        while True:
+            try:
+                return step()
+            except KafkaException as error:
+                if not error.args[0].retriable() or deadline.passed:
+                    raise as_error(error) from error
+
+    def _recover(self) -> None:
+        """Abort what was begun and read again from what is committed."""
+        try:
+            self._transaction.settle()
+        except Retryable as error:
+            log.warning("not committed", reason=str(error))
+        try:
+            self._producer.abort_transaction(self._settings.transaction_timeout_ms / 1000)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:  # no transaction was begun: nothing to abort
+                raise as_error(error) from error
+        self._group.rewind()
+
+    def _count(self, batch: Batch, decoded: Decoded, shadow: Shadow) -> None:
+        self._tally.add(records=len(batch.messages), scored=decoded.batch.num_rows, dead_letters=len(decoded.rejected))
+        for (column, value), count in shadow.features.unknown.items():
+            self._tally.add_named("unknown_categories", f"{column}={value[:64]}", count)
+        for model in shadow.predictions.errors:
+            self._tally.add_named("model_errors", model, 1)
+
+    def _provenance(self) -> dict[str, Any]:
+        model_set, rules = self._controller.predictor.model_set, self._controller.rules
+        return {
+            "artifact": model_set.version,
+            "artifact_sha256": model_set.digest,
+            "models": [entry.name for entry in model_set.models],
+            "champion": model_set.champion,
+            "rules": rules.version,
+            "rules_sha256": rules.sha256,
+            "fused": list(self._controller.predictor.fused_models),
+        }

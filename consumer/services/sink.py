@@ -1,0 +1,131 @@
+"""The sink service: shadow events in, one ClickHouse row a prediction.
+
+Delivery is at least once and the table makes it idempotent (`deploy/clickhouse/0001_shadow_scores.sql`), so the steps
+are fewer than score's:
+
+1. read    a batch of committed shadow events
+2. decode  bytes to columns; what cannot be used becomes a dead letter
+3. settle  wait for the previous batch: one insert is under way at a time
+4. insert  the rows, as one block
+5. commit  the offsets to read next, once ClickHouse has acknowledged the rows
+
+4 runs in a thread of its own while 1 and 2 of the next batch go on; 5 belongs to 3, because a member of a group must
+not be used by two threads at once. Dying anywhere repeats rows, never loses one. While ClickHouse is away the group
+keeps its place, and the topic keeps the events.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import pyarrow as pa
+from confluent_kafka import Producer
+
+from consumer.contracts.avro import Decoded
+from consumer.contracts.events import EventReader
+from consumer.contracts.registry import schema_registry
+from consumer.contracts.schemas import WriterSchemas, latest
+from consumer.errors import KafkaUnavailable, Retryable
+from consumer.logs import get_logger
+from consumer.services import loop
+from consumer.services.clickhouse import connect, errors_named
+from consumer.services.dead_letters import send_dead_letters
+from consumer.services.kafka import GroupMember, producer_config
+from consumer.services.loop import Background, Batch
+from consumer.services.tally import Tally
+from consumer.settings import Settings
+
+log = get_logger(__name__)
+
+TABLE = "shadow_scores"
+_TIMES = ("event_time", "scored_at")
+_FLUSH_SECONDS = 10.0
+_INSERT_SETTINGS = {
+    "async_insert": 0,  # the default of recent servers holds small inserts back
+    "insert_deduplicate": 0,  # rows replace each other by key; see docs/decisions/0004
+}
+
+
+class SinkService:
+    """One member of the sink group. `run` returns after `stop` is set and what was inserted is committed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        registry = schema_registry(settings)
+        self._reader = EventReader(WriterSchemas("shadow_event", registry), latest("shadow_event").schema["fields"])
+        self._tally = Tally(log, "stored")
+        self._clickhouse = connect(settings)
+        self._dead_letters = Producer(producer_config(settings))
+        self._insertion = Background()
+        self._group = GroupMember(settings, settings.sink_group, [settings.topic_shadow_scores], self._settle)
+        self._inserting: Batch | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Store until told to stop. Raises a Fatal error when going on would do harm."""
+        log.info("storing", topic=self._settings.topic_shadow_scores, table=TABLE)
+        try:
+            loop.run(stop, self._run_once, self._recover)
+        finally:
+            loop.leave(self._settle, self._insertion, self._group)
+            self._clickhouse.close()
+            self._tally.tell(final=True)
+            log.info("stopped")
+
+    def _run_once(self) -> None:
+        wait = self._settings.batch_max_wait_ms / 1000
+        messages = self._group.read(self._settings.batch_max_records, wait)  # 1 read
+        if not messages:
+            if self._insertion.done:
+                self._settle()
+            self._tally.tell()
+            return
+        batch = Batch.of(messages)
+        decoded = self._reader.read(batch.values)  # 2 decode
+        rows = _rows(batch, decoded)
+        self._settle()  # 3 settle
+        self._inserting = batch
+        self._insertion.start(lambda: self._insert(batch, decoded, rows))  # 4 insert
+        self._tally.add(records=len(batch.messages), stored=rows.num_rows, dead_letters=len(decoded.rejected))
+
+    def _insert(self, batch: Batch, decoded: Decoded, rows: pa.Table) -> None:
+        if rows.num_rows:
+            with errors_named():
+                self._clickhouse.insert_arrow(TABLE, rows, settings=_INSERT_SETTINGS)
+        self._send_dead_letters(batch, decoded)
+
+    def _settle(self) -> None:
+        """Wait for the insert under way, then commit it; raises what either failed with."""
+        self._insertion.settle()
+        if self._inserting is not None:
+            inserted, self._inserting = self._inserting, None
+            self._group.commit(inserted.next_offsets)  # 5 commit
+
+    def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
+        send_dead_letters(self._dead_letters, self._settings.topic_dead_letters, batch.messages, decoded.rejected)
+        if decoded.rejected and self._dead_letters.flush(_FLUSH_SECONDS):
+            raise KafkaUnavailable("dead letters were not acknowledged in time")
+
+    def _recover(self) -> None:
+        """Read again from what is committed."""
+        try:
+            self._settle()
+        except Retryable as error:
+            log.warning("not stored", reason=str(error))
+        self._inserting = None
+        self._group.rewind()
+
+
+def _rows(batch: Batch, decoded: Decoded) -> pa.Table:
+    """Shadow events as the table's columns: an array of records becomes one array column a field."""
+    columns: dict[str, pa.Array] = {}
+    for each, column in zip(decoded.batch.schema, decoded.batch.columns, strict=True):
+        if pa.types.is_list(each.type) and pa.types.is_struct(each.type.value_type):
+            for index, inner in enumerate(each.type.value_type):
+                columns[f"{each.name}.{inner.name}"] = pa.ListArray.from_arrays(
+                    column.offsets, column.values.field(index)
+                )
+        else:
+            columns[each.name] = column.cast(pa.timestamp("ms", "UTC")) if each.name in _TIMES else column
+    columns["shadow_partition"] = pa.array(batch.partitions[decoded.positions])
+    columns["shadow_offset"] = pa.array(batch.offsets[decoded.positions])
+    return pa.table(columns)

@@ -1,0 +1,105 @@
+"""The topics this project needs: what each is for, how long it keeps records, and how it comes to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported without __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from consumer.errors import Fatal
+from consumer.services.kafka import LARGEST_RECORD_BYTES, admin, as_error
+from consumer.settings import Settings
+
+_TIMEOUT_SECONDS = 15.0
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it should be. `config` holds the broker's topic settings that matter here."""
+
+    name: str
+    purpose: str
+    partitions: int
+    config: dict[str, str]
+
+
+def wanted(settings: Settings) -> list[Topic]:
+    """Every topic, under its configured name."""
+
+    def kept(days: int, **more: str) -> dict[str, str]:
+        return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS), **more}
+
+    parts = settings.topic_partitions
+    large = {"max.message.bytes": str(LARGEST_RECORD_BYTES)}
+    return [
+        Topic(settings.topic_transactions, "checkouts, as their producers send them", parts, kept(14)),
+        Topic(settings.topic_shadow_scores, "one shadow event a transaction: the truth", parts, kept(30)),
+        Topic(settings.topic_dead_letters, "transactions that cannot be used", parts, kept(14, **large)),
+        Topic(settings.topic_outcomes, "what became of a transaction", parts, kept(30)),
+        Topic(settings.topic_outcomes_dead_letters, "outcomes that cannot be used", parts, kept(14, **large)),
+        Topic(settings.topic_control, "champion and mode", 1, {"cleanup.policy": "compact"}),
+    ]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What `apply` found or did for one topic."""
+
+    topic: Topic
+    outcome: str
+    """created, kept, or changed: … """
+
+
+def apply(settings: Settings) -> list[Applied]:
+    """Create missing topics and set the settings of existing ones. Never removes anything, never adds partitions
+    to a topic that exists (keys would move to other partitions).
+
+    Raises Fatal when the broker refuses, KafkaUnavailable when it does not answer.
+    """
+    client = admin(settings)
+    topics = wanted(settings)
+    news = [
+        NewTopic(each.name, each.partitions, settings.topic_replication_factor, config=each.config) for each in topics
+    ]
+    answers = client.create_topics(news, operation_timeout=_TIMEOUT_SECONDS, request_timeout=_TIMEOUT_SECONDS)
+    applied = []
+    for each in topics:
+        try:
+            answers[each.name].result(_TIMEOUT_SECONDS)
+            applied.append(Applied(each, "created"))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise as_error(error) from error
+            applied.append(Applied(each, _align(client, each)))
+    return applied
+
+
+def _align(client: AdminClient, topic: Topic) -> str:
+    resource = ConfigResource(ResourceType.TOPIC, topic.name)
+    try:
+        found = client.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource].result(_TIMEOUT_SECONDS)
+        different = {key: value for key, value in topic.config.items() if found[key].value != value}
+        partitions = len(client.list_topics(topic.name, _TIMEOUT_SECONDS).topics[topic.name].partitions)
+        note = (
+            "" if partitions == topic.partitions else f"; has {partitions} partitions, not {topic.partitions}: left so"
+        )
+        if not different:
+            return f"kept{note}"
+        changed = ConfigResource(ResourceType.TOPIC, topic.name)
+        for key, value in different.items():
+            changed.add_incremental_config(ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET))
+        client.incremental_alter_configs([changed], request_timeout=_TIMEOUT_SECONDS)[changed].result(_TIMEOUT_SECONDS)
+    except KafkaException as error:
+        raise as_error(error) from error
+    except TimeoutError:
+        raise Fatal(f"the broker did not answer about topic {topic.name} within {_TIMEOUT_SECONDS:.0f} s") from None
+    return f"changed: {', '.join(sorted(different))}{note}"

@@ -1,0 +1,64 @@
+"""The whole system on one machine: stack, topics, tables and services, started in order and stopped in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from consumer.services import clickhouse, migrate, topics
+from consumer.settings import Settings
+from consumer.stack.local import Addresses, LocalStack
+from consumer.system.supervisor import ServiceProcess, Supervisor
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class System:
+    """A running system: settings that lead to it, and its services."""
+
+    settings: Settings
+    supervisor: Supervisor
+
+
+@contextmanager
+def running_system(settings: Settings, stack: LocalStack, say: Say) -> Iterator[System]:
+    """Start everything, and stop it at the end however that comes. `say` gets a line a step.
+
+    Raises StackError or Fatal when a part cannot be started; what was started is stopped again.
+    """
+    with stack:
+        addresses = stack.start(say)
+        settings = settings.model_copy(
+            update={
+                "state_dir": stack.state_dir,
+                "kafka_bootstrap_servers": addresses.kafka,
+                "clickhouse_url": SecretStr(addresses.clickhouse),
+            }
+        )
+        say("making topics and tables")
+        prepare(settings)
+        say("starting score and sink")
+        with Supervisor(_services(stack.state_dir, addresses)) as supervisor:
+            yield System(settings, supervisor)
+            say("stopping")
+
+
+def prepare(settings: Settings) -> None:
+    """Topics and tables as this version needs them."""
+    topics.apply(settings)
+    with clickhouse.connect(settings) as client:
+        migrate.migrate(client, settings.migrations_dir)
+
+
+def _services(folder: Path, addresses: Addresses) -> list[ServiceProcess]:
+    environment = {
+        "BNPL_STATE_DIR": str(folder),
+        "BNPL_KAFKA_BOOTSTRAP_SERVERS": addresses.kafka,
+        "BNPL_CLICKHOUSE_URL": addresses.clickhouse,
+    }
+    return [ServiceProcess([name], folder / "logs" / f"{name}.log", environment) for name in ("score", "sink")]
