@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from consumer.research.card import model_card
 from consumer.research.dataset import Dataset, Mask, Split, split_by_time
@@ -82,22 +83,23 @@ def train(
     engineer = FeatureEngineer(FEATURE_NAMES, SPEC_VERSIONS[-1])
     features = engineer.engineer(dataset.batch).matrix
     flagged = rules_flags(request.rules, dataset)
-    trained = fit_models(features, dataset.label, split, request.seed, advance)
-    files = {model_file(name, request.version): dump(model) for name, model in trained.estimators.items()}
-    files[preprocessor_file(request.version)] = dump(trained.preprocessor)
-    model_set = _draft(request.version, trained)
-    advance("thresholds and measures")
-    held_out = model_set.scores(features[split.calibrate.rows])
-    share = float(flagged[split.calibrate.rows].mean())
-    model_set = replace(
-        model_set,
-        models=tuple(
-            replace(entry, flag_threshold=flag_threshold(held_out[entry.name], share))
-            for entry in model_set.models
-        ),
-        golden=golden_rows(model_set, golden_events(dataset.batch)),
-    )
-    baseline = _baseline(model_set, dataset, features, flagged, split, request.rules)
+    with threadpool_limits(limits=1):  # so that the machine's core count does not change the last digits
+        trained = fit_models(features, dataset.label, split, request.seed, advance)
+        files = {model_file(name, request.version): dump(model) for name, model in trained.estimators.items()}
+        files[preprocessor_file(request.version)] = dump(trained.preprocessor)
+        model_set = _draft(request.version, trained)
+        advance("thresholds and measures")
+        held_out = model_set.scores(features[split.calibrate.rows])
+        share = float(flagged[split.calibrate.rows].mean())
+        model_set = replace(
+            model_set,
+            models=tuple(
+                replace(entry, flag_threshold=flag_threshold(held_out[entry.name], share))
+                for entry in model_set.models
+            ),
+            golden=golden_rows(model_set, golden_events(dataset.batch)),
+        )
+        baseline = _baseline(model_set, dataset, features, flagged, split, request.rules)
     first = split.train.rows
     return Training(
         model_set,

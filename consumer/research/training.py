@@ -15,7 +15,6 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from consumer.research.dataset import Codes, Split
 from consumer.scoring.features import FEATURE_NAMES, NUMERIC_FEATURES, FloatMatrix
@@ -66,23 +65,20 @@ def fit_models(
 
     Each model is sigmoid-calibrated over its linear decision function f, so its score stays expit(a·f + b);
     the ensemble is the soft vote of the calibrated models. `advance` is told each step's name before it
-    starts. One BLAS thread, so that the machine's core count does not change the last digits.
+    starts.
     """
     train, calibrate = split.train.rows, split.calibrate.rows
-    with threadpool_limits(limits=1):
-        preprocessor = make_preprocessor()
-        fitted = preprocessor.fit_transform(pd.DataFrame(features[train], columns=list(FEATURE_NAMES)))
-        held_out = preprocessor.transform(pd.DataFrame(features[calibrate], columns=list(FEATURE_NAMES)))
-        estimators: dict[str, Any] = {}
-        for name, model in candidates(seed).items():
-            advance(name)
-            frozen = FrozenEstimator(model.fit(fitted, label[train]))
-            estimators[name] = CalibratedClassifierCV(frozen, method="sigmoid").fit(
-                held_out, label[calibrate]
-            )
-        advance(ENSEMBLE)
-        members = [(name, FrozenEstimator(model)) for name, model in estimators.items()]
-        estimators[ENSEMBLE] = VotingClassifier(members, voting="soft").fit(held_out, label[calibrate])
+    preprocessor = make_preprocessor()
+    fitted = preprocessor.fit_transform(pd.DataFrame(features[train], columns=list(FEATURE_NAMES)))
+    held_out = preprocessor.transform(pd.DataFrame(features[calibrate], columns=list(FEATURE_NAMES)))
+    estimators: dict[str, Any] = {}
+    for name, model in candidates(seed).items():
+        advance(name)
+        frozen = FrozenEstimator(model.fit(fitted, label[train]))
+        estimators[name] = CalibratedClassifierCV(frozen, method="sigmoid").fit(held_out, label[calibrate])
+    advance(ENSEMBLE)
+    members = [(name, FrozenEstimator(model)) for name, model in estimators.items()]
+    estimators[ENSEMBLE] = VotingClassifier(members, voting="soft").fit(held_out, label[calibrate])
     return TrainedModels(preprocessor, estimators)
 
 
