@@ -63,9 +63,7 @@ def list_versions(root: Path | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("directory", required=False, type=FOLDER, metavar="[DIR]")
-@click.option(
-    "--digest", help="The sha256 that the manifest must have, as `ls` and the service's log print it."
-)
+@click.option("--digest", help="The sha256 that the manifest must have, as `ls` and the service's log print it.")
 @AS_JSON
 def verify(directory: Path | None, digest: str | None, as_json: bool) -> None:
     """Prove the export in DIR: hashes, contents, and its golden rows by scikit-learn and by the serving code.
@@ -88,16 +86,11 @@ def verify(directory: Path | None, digest: str | None, as_json: bool) -> None:
     click.echo(f"{directory}: version {facts['version']}, digest {facts['digest']}")
     click.echo(f"  {facts['files']} files as the manifest lists them")
     click.echo(
-        f"  {len(facts['models'])} models on {facts['features']} features of spec"
-        f" {facts['feature_spec_version']}"
+        f"  {len(facts['models'])} models on {facts['features']} features of spec {facts['feature_spec_version']}"
     )
+    click.echo(f"  {facts['golden_rows']} golden rows hold: off by {facts['golden_gap_sklearn']:.1e} in scikit-learn,")
     click.echo(
-        f"  {facts['golden_rows']} golden rows hold: off by {facts['golden_gap_sklearn']:.1e} in"
-        " scikit-learn,"
-    )
-    click.echo(
-        f"    by {facts['golden_gap_predictor']:.1e} in the serving code (fused:"
-        f" {', '.join(facts['fused']) or 'none'})"
+        f"    by {facts['golden_gap_predictor']:.1e} in the serving code (fused: {', '.join(facts['fused']) or 'none'})"
     )
     for warning in facts["warnings"]:
         click.echo(f"  note: {warning}")
@@ -124,17 +117,10 @@ def verify(directory: Path | None, digest: str | None, as_json: bool) -> None:
 @click.option(
     "--sample",
     type=EXISTING_FILE,
-    help=(
-        "Transactions (JSON lines) to set flag thresholds, drift bins and golden rows by; measured"
-        " if labelled."
-    ),
+    help=("Transactions (JSON lines) to set flag thresholds, drift bins and golden rows by; measured if labelled."),
 )
-@click.option(
-    "--rules", type=EXISTING_FILE, help="Rule set for the flagged share.  [default: BNPL_RULES_FILE]"
-)
-@click.option(
-    "--replace", is_flag=True, help="Replace the folder if it is there; without this it is refused."
-)
+@click.option("--rules", type=EXISTING_FILE, help="Rule set for the flagged share.  [default: BNPL_RULES_FILE]")
+@click.option("--replace", is_flag=True, help="Replace the folder if it is there; without this it is refused.")
 @AS_JSON
 def adopt_export(
     directory: Path,
@@ -179,9 +165,7 @@ def _versions(root: Path) -> Iterator[dict[str, Any]]:
             manifest, digest, files = read_proven(path.parent)
             name = metadata_file(manifest.version)
             if name not in files:
-                raise ArtifactError(
-                    f"{path.parent / name} is not listed in the manifest; export the folder again"
-                )
+                raise ArtifactError(f"{path.parent / name} is not listed in the manifest; export the folder again")
             metadata = parse(Metadata, files[name], path.parent / name)
         except ArtifactError as error:
             yield {"version": path.parent.name, "error": str(error)}

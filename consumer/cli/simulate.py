@@ -16,9 +16,7 @@ from consumer.research.simulate import SimulationConfig, json_lines, simulate
 
 
 @click.command("simulate")
-@click.option(
-    "--events", type=click.IntRange(1), default=100_000, show_default=True, help="How many transactions."
-)
+@click.option("--events", type=click.IntRange(1), default=100_000, show_default=True, help="How many transactions.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option(
     "--start",
@@ -27,9 +25,7 @@ from consumer.research.simulate import SimulationConfig, json_lines, simulate
     show_default=True,
     help="First day, UTC.",
 )
-@click.option(
-    "--days", type=click.IntRange(1), default=92, show_default=True, help="How many days they span."
-)
+@click.option("--days", type=click.IntRange(1), default=92, show_default=True, help="How many days they span.")
 @click.option(
     "--customers",
     type=click.IntRange(1),

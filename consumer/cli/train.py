@@ -27,20 +27,14 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     help="Where artifact folders are.  [default: BNPL_ARTIFACTS_DIR]",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same data and seed, same scores."
-)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same data and seed, same scores.")
 @click.option(
     "--rules",
     type=FILE,
     help="Rule set whose flagged share the models' thresholds match.  [default: BNPL_RULES_FILE]",
 )
-@click.option(
-    "--data", default="Not stated.", help="A sentence for the model card: where the data comes from."
-)
-@click.option(
-    "--replace", is_flag=True, help="Replace the folder if it is there; without this it is refused."
-)
+@click.option("--data", default="Not stated.", help="A sentence for the model card: where the data comes from.")
+@click.option("--replace", is_flag=True, help="Replace the folder if it is there; without this it is refused.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     files: tuple[Path, ...],
@@ -106,8 +100,7 @@ def _summary(training: Training, model_set: ModelSet, target: Path) -> None:
         auc = f"{facts['auc']:.3f}" if "auc" in facts else ""
         click.echo(f"{name:<10} {auc:>6}  {_ratio(facts)}")
     click.echo(
-        f"\n{target} written and proved, digest {model_set.digest[:12]};"
-        f" {target / 'MODEL_CARD.md'} tells the rest"
+        f"\n{target} written and proved, digest {model_set.digest[:12]}; {target / 'MODEL_CARD.md'} tells the rest"
     )
 
 
@@ -116,7 +109,4 @@ def _ratio(facts: dict[str, Any]) -> str:
         return "no default on one side"
     low, high = facts["discrimination_low"], facts["discrimination_high"]
     few = "" if facts["enough"] else "  too few defaults to rely on"
-    return (
-        f"{facts['discrimination_ratio']:.2f} ({low:.2f} to {high:.2f}), {facts['flagged_share']:.1%}"
-        f" flagged{few}"
-    )
+    return f"{facts['discrimination_ratio']:.2f} ({low:.2f} to {high:.2f}), {facts['flagged_share']:.1%} flagged{few}"

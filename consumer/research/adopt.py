@@ -114,14 +114,10 @@ def adopt(export: ForeignExport, target: Path, feature_spec: str, sample: Sample
         BASELINE_METRICS: json_bytes(baseline),
         MODEL_CARD: adopted_card(document, created_from).encode(),
     }
-    return Adoption(
-        write_artifact(target, document, contents, model_set.golden, created_from), findings, created_from
-    )
+    return Adoption(write_artifact(target, document, contents, model_set.golden, created_from), findings, created_from)
 
 
-def _assemble(
-    export: ForeignExport, metadata: Metadata, loaded: Mapping[str, Any], skews: list[str]
-) -> ModelSet:
+def _assemble(export: ForeignExport, metadata: Metadata, loaded: Mapping[str, Any], skews: list[str]) -> ModelSet:
     """The set under its own version, so that a fault names the file it lies in."""
     files = {name: model_file(name, export.version) for name in metadata.models}
     models = tuple(
@@ -192,28 +188,21 @@ def _findings(
     found = [f"version {export.version!r} in file names becomes {model_set.version!r}", *skews]
     if skews:
         found.append(
-            "written again by the running scikit-learn, every score bit for bit the same:"
-            f" {', '.join(rewritten)}"
+            f"written again by the running scikit-learn, every score bit for bit the same: {', '.join(rewritten)}"
             if rewritten
             else "writing the files again would change scores, so the original bytes are kept"
         )
     for entry in model_set.models:
         calibrated = "calibrated" if is_calibrated(entry.estimator) else "not calibrated"
-        found.append(
-            f"{entry.name}: {type(entry.estimator).__name__}, scores are {entry.score_kind}, {calibrated}"
-        )
+        found.append(f"{entry.name}: {type(entry.estimator).__name__}, scores are {entry.score_kind}, {calibrated}")
         if entry.left_out:
-            found.append(
-                f"{entry.name}: members without a probability are left out: {', '.join(entry.left_out)}"
-            )
+            found.append(f"{entry.name}: members without a probability are left out: {', '.join(entry.left_out)}")
         if entry.flag_threshold is None:
             found.append(f"{entry.name}: no flag threshold, so it raises no flag; --sample sets one")
     if model_set.feature_spec_version == "1":
         found.append("feature spec 1: the research encoder did not know risk level very_high and gives it −1")
     if sample is None:
-        found.append(
-            "no --sample: golden rows come from simulated events, and there are no bins to measure drift by"
-        )
+        found.append("no --sample: golden rows come from simulated events, and there are no bins to measure drift by")
     missing = [name for name in ("training_stats", "baseline_metrics") if beside(export, name) is None]
     found += [f"the export brings no {name}" for name in missing]
     return found
@@ -234,8 +223,7 @@ def _metadata(export: ForeignExport, model_set: ModelSet, contents: Mapping[str,
         },
         "shared_artifacts": shared
         | shared_artifacts(model_set.feature_names, numeric, preprocessor_file(model_set.version)),
-        "deployment_strategy": deployment_strategy(model_set.champion, names)
-        | export.document["deployment_strategy"],
+        "deployment_strategy": deployment_strategy(model_set.champion, names) | export.document["deployment_strategy"],
     }
 
 

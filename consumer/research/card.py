@@ -66,9 +66,7 @@ again. The manifest beside this card holds the sha256 of every file, library ver
 """
 
 
-def model_card(
-    metadata: Mapping[str, Any], baseline: Mapping[str, Any], created_from: Mapping[str, Any]
-) -> str:
+def model_card(metadata: Mapping[str, Any], baseline: Mapping[str, Any], created_from: Mapping[str, Any]) -> str:
     """The card of a set made by `bnpl-shadow train`, from the documents of its folder."""
     strategy, shared = metadata["deployment_strategy"], metadata["shared_artifacts"]
     rules = baseline["rules"]
@@ -81,8 +79,7 @@ def model_card(
         data=created_from["data"],
         periods="\n".join(_period_line(name, facts) for name, facts in created_from["split"].items()),
         inputs="; ".join(
-            f"`{each['file']}` ({each['rows']:,} rows, sha256 `{each['sha256']}`)"
-            for each in created_from["inputs"]
+            f"`{each['file']}` ({each['rows']:,} rows, sha256 `{each['sha256']}`)" for each in created_from["inputs"]
         ),
         files=" ".join(each["file"] for each in created_from["inputs"]),
         unlabelled=f"{created_from['rows_without_outcome']:,}",
@@ -97,8 +94,7 @@ def model_card(
         baseline_low=rules["low_risk_default_rate"],
         verdict=_verdict(baseline),
         selection=(
-            "Only approved transactions have outcomes: for those that checkout declined these"
-            " figures say nothing."
+            "Only approved transactions have outcomes: for those that checkout declined these figures say nothing."
         ),
     )
 
@@ -112,10 +108,7 @@ def _period_line(name: str, facts: Mapping[str, Any]) -> str:
 
 def _rules_line(rules: Mapping[str, Any]) -> str:
     measured = rules["measured"]
-    return (
-        f"| rules ({rules['version']}) | – | {_ratio(measured)} | {measured['flagged_share']:.1%} | –"
-        " | – | – | – |"
-    )
+    return f"| rules ({rules['version']}) | – | {_ratio(measured)} | {measured['flagged_share']:.1%} | – | – | – | – |"
 
 
 def _model_line(name: str, facts: Mapping[str, Any]) -> str:
@@ -139,21 +132,14 @@ def _ratio(facts: Mapping[str, Any]) -> str:
 def _verdict(baseline: Mapping[str, Any]) -> str:
     """Whether any model's interval lies apart from the rules' own, on the same rows."""
     rules = baseline["rules"]["measured"]
-    models = {
-        name: facts for name, facts in baseline["models"].items() if facts["discrimination_ratio"] is not None
-    }
+    models = {name: facts for name, facts in baseline["models"].items() if facts["discrimination_ratio"] is not None}
     if rules["discrimination_ratio"] is None or not models:
         return "There are too few defaults here to compare the models with the rules."
-    better = [
-        name for name, facts in models.items() if facts["discrimination_low"] > rules["discrimination_high"]
-    ]
-    worse = [
-        name for name, facts in models.items() if facts["discrimination_high"] < rules["discrimination_low"]
-    ]
+    better = [name for name, facts in models.items() if facts["discrimination_low"] > rules["discrimination_high"]]
+    worse = [name for name, facts in models.items() if facts["discrimination_high"] < rules["discrimination_low"]]
     if not better and not worse:
         return (
-            "Every model's interval overlaps that of the rules on the same rows: none is shown to be"
-            " better or worse."
+            "Every model's interval overlaps that of the rules on the same rows: none is shown to be better or worse."
         )
     said = [
         f"{', '.join(names)} separate {how} than the rules"
@@ -203,7 +189,5 @@ def adopted_card(metadata: Mapping[str, Any], created_from: Mapping[str, Any]) -
         champion=strategy["champion"],
         challengers=", ".join(strategy["challengers"]) or "none",
         findings="\n".join(f"- {finding}" for finding in created_from["findings"]),
-        hashes="\n".join(
-            f"- `{name}` sha256 `{value}`" for name, value in created_from["source_sha256"].items()
-        ),
+        hashes="\n".join(f"- `{name}` sha256 `{value}`" for name, value in created_from["source_sha256"].items()),
     )

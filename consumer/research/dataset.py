@@ -133,9 +133,7 @@ def read_rows(
         rows = 0
         for first_line, events in read_events(path, advance):
             parts.append(_columns(path, first_line, events))
-            labels.extend(
-                _code(path, number, event.get(LABEL)) for number, event in enumerate(events, first_line)
-            )
+            labels.extend(_code(path, number, event.get(LABEL)) for number, event in enumerate(events, first_line))
             rows += len(events)
         source.append({"file": path.name, "sha256": file_sha256(path), "rows": rows})
     if not parts:
@@ -150,9 +148,7 @@ def make_dataset(batch: pa.RecordBatch, labels: Codes, source: tuple[dict[str, A
     order = np.argsort(batch.column("transaction_timestamp").to_numpy(), kind="stable")
     order = order[known[order]]
     if not len(order):
-        raise DatasetError(
-            f"no row has {LABEL}; train on labelled events, such as `bnpl-shadow simulate` writes"
-        )
+        raise DatasetError(f"no row has {LABEL}; train on labelled events, such as `bnpl-shadow simulate` writes")
     return Dataset(batch.take(pa.array(order)), labels[order], int((~known).sum()), source)
 
 

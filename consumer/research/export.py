@@ -97,9 +97,7 @@ def dump(estimator: Any) -> bytes:
 
 def json_bytes(document: Mapping[str, Any]) -> bytes:
     """Indented, as people read it; a number keeps every digit."""
-    return orjson.dumps(
-        document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    )
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
 def libraries() -> dict[str, str]:
@@ -109,9 +107,7 @@ def libraries() -> dict[str, str]:
 def check_target(out: Path, version: str, replace: bool) -> Path:
     """The folder to be written; raises ArtifactError when it is taken and `replace` does not say so."""
     if not PLAIN_NAME.fullmatch(version):
-        raise ArtifactError(
-            f"version {version!r} cannot be a folder name; use letters, digits, dots and dashes"
-        )
+        raise ArtifactError(f"version {version!r} cannot be a folder name; use letters, digits, dots and dashes")
     target = out / version
     if target.exists() and not replace:
         raise ArtifactError(
@@ -138,8 +134,7 @@ def write_artifact(
         version=version,
         feature_spec_version=Metadata.model_validate(metadata).feature_spec_version,
         files={
-            name: FileFact(sha256=sha256(content), bytes=len(content))
-            for name, content in sorted(contents.items())
+            name: FileFact(sha256=sha256(content), bytes=len(content)) for name, content in sorted(contents.items())
         },
         libraries=libraries(),
         created_from=dict(created_from),
@@ -169,16 +164,12 @@ def _parameters(estimator: Any) -> dict[str, Any]:
     if isinstance(inner, CalibratedClassifierCV):
         inner = _thawed(inner.estimator)
     kept = {
-        name: value
-        for name, value in inner.get_params(deep=False).items()
-        if value != "deprecated" and _is_json(value)
+        name: value for name, value in inner.get_params(deep=False).items() if value != "deprecated" and _is_json(value)
     }
     return {"type": type(inner).__name__, **kept}
 
 
 def _is_json(value: Any) -> bool:
     return (
-        value is None
-        or isinstance(value, (bool, int, str))
-        or (isinstance(value, float) and abs(value) < float("inf"))
+        value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and abs(value) < float("inf"))
     )

@@ -48,8 +48,7 @@ def golden_events(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     events += [
         usual | {"risk_level": "very_high", "risk_score": 0.86},
         usual | {"amount": 0.0, "risk_score": 0.0, "customer_tenure_days": 0, "price_comparison_time": 0},
-        usual
-        | {"amount": 25_000.0, "risk_score": 1.0, "installment_count": 24, "payment_credit_limit": 50_000.0},
+        usual | {"amount": 25_000.0, "risk_score": 1.0, "installment_count": 24, "payment_credit_limit": 50_000.0},
     ]
     return [
         event | {"transaction_id": f"golden_{number:02}", "customer_id": "golden"}

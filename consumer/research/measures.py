@@ -38,9 +38,7 @@ def ranking(label: Codes, scores: Scores) -> dict[str, float]:
     above_good = (ranks[:m] - rankdata(bad)) / n
     below_bad = 1.0 - (ranks[m:] - rankdata(good)) / m
     auc = float(above_good.mean())
-    half = float(
-        norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(above_good.var(ddof=1) / m + below_bad.var(ddof=1) / n)
-    )
+    half = float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(above_good.var(ddof=1) / m + below_bad.var(ddof=1) / n))
     return {"auc": auc, "auc_low": auc - half, "auc_high": auc + half}
 
 
@@ -120,9 +118,7 @@ def category_counts(batch: pa.RecordBatch) -> dict[str, dict[str, int]]:
     """How often each value of each category column occurs, most frequent first."""
     counts: dict[str, dict[str, int]] = {}
     for name in (*ORDINAL, *ONE_HOT):
-        found = {
-            entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(batch.column(name))
-        }
+        found = {entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(batch.column(name))}
         counts[name] = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
     return counts
 
@@ -144,9 +140,7 @@ def training_statistics(
         "default_rate": None if label is None else float(label.mean()),
         "features": feature_statistics(names, matrix),
         "categories": category_counts(batch),
-        "scores": {
-            name: frozen_bins(values) | {"sample_count": len(values)} for name, values in scores.items()
-        },
+        "scores": {name: frozen_bins(values) | {"sample_count": len(values)} for name, values in scores.items()},
     }
 
 

@@ -65,14 +65,10 @@ class Training:
             BASELINE_METRICS: json_bytes(self.baseline),
             MODEL_CARD: model_card(self.metadata, self.baseline, self.created_from).encode(),
         }
-        return write_artifact(
-            target, self.metadata, self.files | documents, self.model_set.golden, self.created_from
-        )
+        return write_artifact(target, self.metadata, self.files | documents, self.model_set.golden, self.created_from)
 
 
-def train(
-    dataset: Dataset, request: TrainingRequest, advance: Callable[[str], None] = lambda _: None
-) -> Training:
+def train(dataset: Dataset, request: TrainingRequest, advance: Callable[[str], None] = lambda _: None) -> Training:
     """Fit on the first weeks, calibrate and set thresholds on the next, measure on the last.
 
     `advance` is told the name of each step before it starts. The same data, seed and libraries give the
@@ -94,8 +90,7 @@ def train(
         model_set = replace(
             model_set,
             models=tuple(
-                replace(entry, flag_threshold=flag_threshold(held_out[entry.name], share))
-                for entry in model_set.models
+                replace(entry, flag_threshold=flag_threshold(held_out[entry.name], share)) for entry in model_set.models
             ),
             golden=golden_rows(model_set, golden_events(dataset.batch)),
         )
@@ -167,12 +162,10 @@ def _baseline(
     scores = model_set.scores(features[rows])
     return {
         "period": split.validate.facts(dataset.label),
-        "rules": RULES_BASELINE
-        | {"version": rules.version, "measured": discrimination(label, flagged[rows])},
+        "rules": RULES_BASELINE | {"version": rules.version, "measured": discrimination(label, flagged[rows])},
         "targets": TARGETS,
         "models": {
-            entry.name: measure(label, scores[entry.name], entry.flag_threshold or 1.0)
-            for entry in model_set.models
+            entry.name: measure(label, scores[entry.name], entry.flag_threshold or 1.0) for entry in model_set.models
         },
     }
 
@@ -192,8 +185,6 @@ def _metadata(model_set: ModelSet, baseline: dict[str, Any], files: dict[str, by
             }
             for entry in model_set.models
         },
-        "shared_artifacts": shared_artifacts(
-            model_set.feature_names, NUMERIC_FEATURES, preprocessor_file(version)
-        ),
+        "shared_artifacts": shared_artifacts(model_set.feature_names, NUMERIC_FEATURES, preprocessor_file(version)),
         "deployment_strategy": deployment_strategy(model_set.champion, names),
     }

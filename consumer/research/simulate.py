@@ -114,9 +114,7 @@ def _python_values(name: str, column: pa.Array) -> list[Any]:
         milliseconds = column.to_numpy().astype("datetime64[ms]")
         text: list[str] = np.char.add(np.datetime_as_string(milliseconds, unit="ms"), "Z").tolist()
         return text
-    values: list[Any] = (
-        column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
-    )
+    values: list[Any] = column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
     return values
 
 
@@ -134,9 +132,7 @@ def _transactions(
     rng: np.random.Generator, config: SimulationConfig, population: Population, times: Codes, first: int
 ) -> pa.RecordBatch:
     n = len(times)
-    who = np.minimum(
-        np.searchsorted(population.activity, rng.random(n), side="right"), len(population.activity) - 1
-    )
+    who = np.minimum(np.searchsorted(population.activity, rng.random(n), side="right"), len(population.activity) - 1)
     slot = rng.choice(DEVICES_EACH, n, p=(0.80, 0.15, 0.05))
     hour = times // 3_600_000 % 24
     trusted = population.device_trusted[who, slot]
@@ -146,9 +142,7 @@ def _transactions(
     score = _risk_score(rng, population, who, trusted, product_risk, scenario)
     limit = population.limit[who]
     price = np.minimum(np.round(MEDIAN_PRICE[category] * np.exp(rng.normal(scale=0.6, size=n)), 2), limit)
-    amount = _rounded(
-        np.where(scenario == 0, np.maximum(price, limit * rng.uniform(0.05, 0.35, n)), price), 2
-    )
+    amount = _rounded(np.where(scenario == 0, np.maximum(price, limit * rng.uniform(0.05, 0.35, n)), price), 2)
     installments = _installments(rng, amount)
     context, speed, comparing, on_site, abandoned = _behaviour(rng, scenario)
     tenure = population.joined[who] + (times - _origin(config)) // 86_400_000
@@ -182,12 +176,8 @@ def _transactions(
         "customer_age_bracket": _strings(population.age[who], ORDINAL["customer_age_bracket"]),
         "customer_tenure_days": pa.array(tenure),
         "customer_income_bracket": _strings(population.income[who], ORDINAL["customer_income_bracket"]),
-        "customer_credit_score_range": _strings(
-            population.credit[who], ORDINAL["customer_credit_score_range"]
-        ),
-        "customer_verification_level": _strings(
-            population.verification[who], ORDINAL["customer_verification_level"]
-        ),
+        "customer_credit_score_range": _strings(population.credit[who], ORDINAL["customer_credit_score_range"]),
+        "customer_verification_level": _strings(population.verification[who], ORDINAL["customer_verification_level"]),
         "customer_address_stability": _strings(population.address[who], ADDRESS_STABILITY),
         "customer_state": _strings(population.state[who], STATES),
         "product_category": _strings(category, ONE_HOT["product_category"]),
@@ -199,18 +189,14 @@ def _transactions(
         "device_type": _strings(device, DEVICE_TYPES),
         "device_os": _system(device, population.device_os[who, slot]),
         "device_is_trusted": pa.array(trusted),
-        "payment_provider": _strings(
-            rng.choice(4, n, p=(0.27, 0.26, 0.27, 0.20)), ONE_HOT["payment_provider"]
-        ),
+        "payment_provider": _strings(rng.choice(4, n, p=(0.27, 0.26, 0.27, 0.20)), ONE_HOT["payment_provider"]),
         "payment_type": _strings(np.zeros(n, np.int64), ("bnpl_account",)),
         "payment_credit_limit": pa.array(limit),
         "credit_utilization": pa.array(np.round(amount / limit, 4), mask=rng.random(n) >= 0.15),
         "transaction_timestamp": pa.array(times),
     }
     if config.outcomes:
-        columns |= _outcomes(
-            rng, score, population.frailty[who], tenure, amount / limit, installments, declined
-        )
+        columns |= _outcomes(rng, score, population.frailty[who], tenure, amount / limit, installments, declined)
     schema = SCHEMA if config.outcomes else EVENT_SCHEMA
     return pa.RecordBatch.from_arrays(
         [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
@@ -219,9 +205,7 @@ def _transactions(
 
 def _origin(config: SimulationConfig) -> int:
     """Milliseconds since 1970 of the first simulated midnight, UTC."""
-    return int(
-        datetime(config.start.year, config.start.month, config.start.day, tzinfo=UTC).timestamp() * 1000
-    )
+    return int(datetime(config.start.year, config.start.month, config.start.day, tzinfo=UTC).timestamp() * 1000)
 
 
 def _scenario(rng: np.random.Generator, credit: Codes, hour: Codes) -> Codes:
@@ -271,9 +255,7 @@ def _behaviour(rng: np.random.Generator, scenario: Codes) -> tuple[Codes, Codes,
     usual = rng.random(n) < 0.92
     context = np.where(usual, np.array([1, 2, 0, 1])[scenario], rng.integers(0, 3, n))
     hurry = np.array([0.25, 1.0, 0.12])[context]
-    comparing = np.minimum(rng.gamma(2.0, np.where(hurry < 0.5, 25.0, 80.0) * hurry.clip(0.4)), 900).astype(
-        np.int64
-    )
+    comparing = np.minimum(rng.gamma(2.0, np.where(hurry < 0.5, 25.0, 80.0) * hurry.clip(0.4)), 900).astype(np.int64)
     on_site = np.minimum(30 + comparing + rng.gamma(2.0, 130.0, n), 3600).astype(np.int64)
     speed = np.select([context == 2, context == 0, rng.random(n) < 0.4], [3, 2, 0], 1)
     return context, speed, comparing, on_site, rng.binomial(3, 0.4, n)
@@ -319,17 +301,13 @@ def _strings(codes: npt.NDArray[Any], values: tuple[str, ...]) -> pa.Array:
 def _nested(rng: np.random.Generator, outer: Codes, values: tuple[tuple[str, ...], ...]) -> pa.Array:
     """A value from the group that `outer` names; every group has the same size."""
     size = len(values[0])
-    return _strings(
-        outer * size + rng.integers(0, size, len(outer)), tuple(v for group in values for v in group)
-    )
+    return _strings(outer * size + rng.integers(0, size, len(outer)), tuple(v for group in values for v in group))
 
 
 def _system(device: Codes, draw: Codes) -> pa.Array:
     sizes = np.array([len(systems) for systems in DEVICE_SYSTEMS])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return _strings(
-        starts[device] + draw % sizes[device], tuple(v for group in DEVICE_SYSTEMS for v in group)
-    )
+    return _strings(starts[device] + draw % sizes[device], tuple(v for group in DEVICE_SYSTEMS for v in group))
 
 
 def _ids(prefix: str, numbers: Codes, width: int) -> pa.Array:

@@ -49,9 +49,7 @@ def make_preprocessor() -> ColumnTransformer:
     FIRST.
     """
     others = [name for name in FEATURE_NAMES if name not in NUMERIC_FEATURES]
-    return ColumnTransformer(
-        [("num", StandardScaler(), list(NUMERIC_FEATURES)), ("cat", "passthrough", others)]
-    )
+    return ColumnTransformer([("num", StandardScaler(), list(NUMERIC_FEATURES)), ("cat", "passthrough", others)])
 
 
 def fit_models(

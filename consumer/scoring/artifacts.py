@@ -66,9 +66,7 @@ class ModelEntry:
     @property
     def left_out(self) -> tuple[str, ...]:
         """Members of a soft-voting ensemble that give no probability and so have no voice."""
-        return tuple(
-            name for name, member, _ in members(self.estimator) if score_kind(member) != "probability"
-        )
+        return tuple(name for name, member, _ in members(self.estimator) if score_kind(member) != "probability")
 
 
 @dataclass(frozen=True)
@@ -161,9 +159,7 @@ def assemble(
         if entry.score_kind != "probability":
             notes.append(f"{entry.name}: its scores are {entry.score_kind}, not calibrated probabilities")
         if entry.left_out:
-            notes.append(
-                f"{entry.name}: members without a probability are left out: {', '.join(entry.left_out)}"
-            )
+            notes.append(f"{entry.name}: members without a probability are left out: {', '.join(entry.left_out)}")
         if entry.flag_threshold is None:
             notes.append(f"{entry.name}: the export brings no flag_threshold, so it raises no flag")
     return ModelSet(
@@ -186,15 +182,12 @@ def make_entry(name: str, version: str, metadata: Metadata, estimator: Any, file
         check_is_fitted(estimator)
         kind = score_kind(estimator)
     except (NotFittedError, TypeError):
-        raise ArtifactError(
-            f"{file} holds no fitted scikit-learn estimator; fit it and export again"
-        ) from None
+        raise ArtifactError(f"{file} holds no fitted scikit-learn estimator; fit it and export again") from None
     except ArtifactError as error:
         raise ArtifactError(f"{file}: {error}") from None
     if facts.score_kind not in (None, kind):
         raise ArtifactError(
-            f"{file}: metadata calls {name}'s scores {facts.score_kind!r}, the estimator gives"
-            f" {kind!r}; export again"
+            f"{file}: metadata calls {name}'s scores {facts.score_kind!r}, the estimator gives {kind!r}; export again"
         )
     role: Literal["champion", "challenger"] = (
         "champion" if metadata.deployment_strategy.champion == name else "challenger"
@@ -243,14 +236,10 @@ def score_kind(estimator: Any) -> ScoreKind:
     """What `estimator_scores` gives for this estimator; ArtifactError when it gives nothing usable."""
     classes = getattr(estimator, "classes_", None)
     if classes is not None and np.asarray(classes).tolist() != [0, 1]:
-        raise ArtifactError(
-            f"classes are {np.asarray(classes).tolist()}, expected 0 (repaid) and 1 (defaulted)"
-        )
+        raise ArtifactError(f"classes are {np.asarray(classes).tolist()}, expected 0 (repaid) and 1 (defaulted)")
     if parts := members(estimator):
         if not any(score_kind(member) == "probability" for _, member, _ in parts):
-            raise ArtifactError(
-                "no member of the ensemble gives a probability; calibrate the members and export again"
-            )
+            raise ArtifactError("no member of the ensemble gives a probability; calibrate the members and export again")
         return "probability"
     if hasattr(estimator, "predict_proba"):
         return "probability"
@@ -258,9 +247,7 @@ def score_kind(estimator: Any) -> ScoreKind:
         return "uncalibrated"
     if classes is None and hasattr(estimator, "predict"):
         return "value"
-    raise ArtifactError(
-        f"{type(estimator).__name__} gives neither a probability, a decision value nor a regression"
-    )
+    raise ArtifactError(f"{type(estimator).__name__} gives neither a probability, a decision value nor a regression")
 
 
 def estimator_scores(entry: ModelEntry, matrix: FloatMatrix) -> Scores:
@@ -276,9 +263,7 @@ def _scores(estimator: Any, matrix: FloatMatrix) -> Scores:
     parts = [part for part in members(estimator) if score_kind(part[1]) == "probability"]
     if parts:
         weights = [weight for *_, weight in parts]
-        mean: Scores = np.average(
-            [_scores(member, matrix) for _, member, _ in parts], axis=0, weights=weights
-        )
+        mean: Scores = np.average([_scores(member, matrix) for _, member, _ in parts], axis=0, weights=weights)
         return mean
     inputs: Any = matrix
     if (names := getattr(estimator, "feature_names_in_", None)) is not None:
@@ -334,9 +319,7 @@ def check_inputs(model_set: ModelSet) -> None:
             )
         order = getattr(entry.estimator, "feature_names_in_", None)
         if order is not None and given is not None and _plain(order) != given:
-            raise ArtifactError(
-                f"{file} was fitted on columns in another order than the preprocessor gives them"
-            )
+            raise ArtifactError(f"{file} was fitted on columns in another order than the preprocessor gives them")
 
 
 def _plain(names: Any) -> list[str]:
@@ -355,15 +338,12 @@ def check_golden(model_set: ModelSet, score: Callable[[FloatMatrix], Mapping[str
     features = model_set.engineer.engineer(columns_from_dicts([row.event for row in rows])).matrix
     expected = np.array([row.features for row in rows])
     if expected.shape != features.shape:
-        raise ArtifactError(
-            f"golden rows hold {expected.shape[1]} features, this code makes {features.shape[1]}"
-        )
+        raise ArtifactError(f"golden rows hold {expected.shape[1]} features, this code makes {features.shape[1]}")
     gap = np.abs(features - expected)
     if not (worst := gap.max()) <= GOLDEN_TOLERANCE:
         name = model_set.feature_names[int(np.argmax(gap.max(axis=0)))]
         raise ArtifactError(
-            f"golden rows do not hold: feature {name} differs by {worst:.3g}; features changed"
-            " since the export"
+            f"golden rows do not hold: feature {name} differs by {worst:.3g}; features changed since the export"
         )
     computed = score(features)
     for entry in model_set.models:

@@ -116,12 +116,9 @@ def parse(kind: type[Document], content: bytes, where: Path) -> Document:
         return kind.model_validate_json(content)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'content'}: {fault['msg']}"
-            for fault in error.errors()
+            f"{'.'.join(str(part) for part in fault['loc']) or 'content'}: {fault['msg']}" for fault in error.errors()
         )
-        raise ArtifactError(
-            f"{where} is not a usable {kind.__name__.lower()}: {faults}. Export it again"
-        ) from None
+        raise ArtifactError(f"{where} is not a usable {kind.__name__.lower()}: {faults}. Export it again") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -131,9 +128,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror}); export or copy the folder again"
-        ) from error
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}); export or copy the folder again") from error
 
 
 def read_proven(directory: Path) -> tuple[Manifest, str, dict[str, bytes]]:

@@ -165,9 +165,7 @@ def test_every_kind_of_model_scores_as_it_did_where_it_was_made(
     assert np.abs(scores["ensemble"] - logistic).max() <= 1e-12
 
 
-def test_the_report_names_what_a_user_must_know(
-    foreign: Foreign, adopt: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_the_report_names_what_a_user_must_know(foreign: Foreign, adopt: Callable[..., Result], tmp_path: Path) -> None:
     text = adopt(foreign.folder, "--trust").stdout
     for fact in (
         f"version '{SOURCE}' in file names becomes 'v7'",
@@ -262,9 +260,7 @@ def test_what_is_missing_or_unclear_is_named(foreign: Foreign, adopt: Callable[.
     assert adopt(foreign.folder, "--trust", "--source-version", SOURCE).exit_code == 0
 
 
-def test_an_unfitted_model_is_refused_by_file(
-    foreign: Foreign, adopt: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_an_unfitted_model_is_refused_by_file(foreign: Foreign, adopt: Callable[..., Result], tmp_path: Path) -> None:
     foreign.models["ensemble"] = VotingClassifier([("l", LogisticRegression())], voting="soft")
     foreign.write()
     assert f"bnpl_ensemble_{SOURCE}.joblib" in refusal(adopt(foreign.folder, "--trust"))

@@ -99,18 +99,14 @@ def test_ids_never_collide_between_seeds_or_starts() -> None:
         SimulationConfig(events=500, seed=2),
         SimulationConfig(events=500, seed=1, start=date(2026, 9, 1)),
     ]
-    ids = [
-        identity for config in configs for identity in simulated(config).column("transaction_id").to_pylist()
-    ]
+    ids = [identity for config in configs for identity in simulated(config).column("transaction_id").to_pylist()]
     assert len(set(ids)) == 1_500
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     contents = []
     for name, seed in (("a.jsonl.gz", 7), ("b.jsonl.gz", 7), ("c.jsonl.gz", 8)):
-        result = CliRunner().invoke(
-            command, ["--events", "300", "--seed", str(seed), "-o", str(tmp_path / name)]
-        )
+        result = CliRunner().invoke(command, ["--events", "300", "--seed", str(seed), "-o", str(tmp_path / name)])
         assert result.exit_code == 0, result.output
         contents.append((tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
@@ -127,9 +123,7 @@ def test_json_times_are_utc_and_say_so() -> None:
     assert np.array_equal([round(moment.timestamp() * 1000) for moment in read], wanted)
 
 
-def test_an_interrupt_leaves_the_old_file_and_no_remains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_the_old_file_and_no_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "events.jsonl"
     target.write_text("what was there\n")
 

@@ -104,9 +104,7 @@ def test_metadata_has_the_shape_the_contract_names(trained: Trained) -> None:
     metadata = orjson.loads((trained.directory / "bnpl_multi_model_metadata_t1.json").read_bytes())
     assert list(metadata["models"]) == ["ridge", "logistic", "elastic", "ensemble"]
     for facts in metadata["models"].values():
-        assert {"auc", "discrimination_ratio", "role", "score_kind", "calibrated", "flag_threshold"} <= set(
-            facts
-        )
+        assert {"auc", "discrimination_ratio", "role", "score_kind", "calibrated", "flag_threshold"} <= set(facts)
         assert facts["calibrated"] is True
     ensemble = metadata["models"]["ensemble"]
     assert (ensemble["type"], ensemble["voting"]) == ("VotingClassifier", "soft")
@@ -149,9 +147,7 @@ def test_baseline_metrics_keep_the_research_baseline_beside_what_was_measured(tr
     assert rules["low_risk_default_rate"] == 0.032
     assert baseline["targets"] == {"minimum": 1.0, "success": 2.8, "acceptable": [1.5, 2.8]}
     label = trained.dataset.label[split_by_time(trained.dataset).validate.rows]
-    flagged = rules_flags(trained.request.rules, trained.dataset)[
-        split_by_time(trained.dataset).validate.rows
-    ]
+    flagged = rules_flags(trained.request.rules, trained.dataset)[split_by_time(trained.dataset).validate.rows]
     measured = rules["measured"]["discrimination_ratio"]
     assert measured == pytest.approx(label[flagged].mean() / label[~flagged].mean())
 
@@ -181,9 +177,7 @@ def test_auc_interval_follows_delong_and_the_ratio_follows_katz() -> None:
     outcome = np.concatenate([np.arange(1000) < 90, np.arange(1000) < 32]).astype(np.int64)
     ratio = discrimination(outcome, flagged)
     assert ratio["discrimination_ratio"] == pytest.approx(2.8125)
-    assert (ratio["discrimination_low"], ratio["discrimination_high"]) == pytest.approx(
-        (1.90, 4.17), abs=0.01
-    )
+    assert (ratio["discrimination_low"], ratio["discrimination_high"]) == pytest.approx((1.90, 4.17), abs=0.01)
     assert ratio["enough"] is False
 
 

@@ -88,12 +88,8 @@ def test_golden_rows_cover_the_edges_of_the_features() -> None:
     assert not any("will_default" in row.event for row in golden)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(path.name for path in SHIPPED.iterdir() if path.name != "manifest.json")
-)
-def test_a_changed_file_is_refused_before_anything_is_unpickled(
-    folder: Path, tmp_path: Path, name: str
-) -> None:
+@pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.iterdir() if path.name != "manifest.json"))
+def test_a_changed_file_is_refused_before_anything_is_unpickled(folder: Path, tmp_path: Path, name: str) -> None:
     trace = tmp_path / "was_unpickled"
     joblib.dump(Malicious(trace), folder / name)
     with pytest.raises(ArtifactError, match=rf"{name} was changed after the export.*Nothing was loaded"):
@@ -128,9 +124,7 @@ def test_a_folder_without_manifest_points_to_adopt(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../evil.joblib", "/tmp/evil.joblib", "sub/evil.joblib", "..", ".hidden"])
 def test_a_manifest_cannot_lead_out_of_its_folder(folder: Path, name: str) -> None:
-    edit(
-        folder / "manifest.json", lambda manifest: manifest["files"].update({name: manifest["files"][MODEL]})
-    )
+    edit(folder / "manifest.json", lambda manifest: manifest["files"].update({name: manifest["files"][MODEL]}))
     with pytest.raises(ArtifactError, match="leads out of the folder"):
         load_model_set(folder)
 
@@ -328,9 +322,7 @@ def test_a_soft_vote_leaves_out_and_names_members_without_probability(
 def test_a_soft_vote_of_probabilities_is_scikit_learns_own(fitted: tuple[dict[str, Any], np.ndarray]) -> None:
     models, matrix = fitted
     label = models["logistic"].predict(matrix)
-    vote = VotingClassifier(
-        [("a", LogisticRegression()), ("b", "drop"), ("c", LogisticRegression(C=9))], voting="soft"
-    )
+    vote = VotingClassifier([("a", LogisticRegression()), ("b", "drop"), ("c", LogisticRegression(C=9))], voting="soft")
     vote.fit(matrix, label)
     assert entry(vote).left_out == ()
     assert np.abs(estimator_scores(entry(vote), matrix) - vote.predict_proba(matrix)[:, 1]).max() <= 1e-15
