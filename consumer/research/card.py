@@ -53,9 +53,8 @@ The research baseline of the rules is {baseline_ratio} ({baseline_high:.1%} agai
 - Intervals treat transactions as independent; customers come back, so true intervals are somewhat wider.
 - Labels are final outcomes: a live comparison must wait up to 14 × installments days for the same.
 - `customer_age_bracket_encoded` is a feature, and **age is a protected basis** in consumer credit (in the
-  United States
-  under the ECOA). Before any model decides, its age effect must be reviewed, and a twin without age be
-  compared.
+  United States under the ECOA). Before any model decides, its age effect must be reviewed, and a twin without
+  age be compared.
 - A category never seen in training is scored as the baseline or lowest rank (all zeros, or −1) and counted.
 
 ## Provenance

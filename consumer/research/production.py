@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from consumer.research.card import model_card
 from consumer.research.dataset import Dataset, Mask, Split, split_by_time
