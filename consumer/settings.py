@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """The local stack's one folder: data, logs, addresses."""
     artifacts_dir: Directory = PROJECT / "artifacts"
     artifact_version: str = "v1"
+    artifact_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Pins the models: the SHA-256 of their manifest, as `bnpl-shadow artifacts ls` shows it."""
     rules_file: Directory = PROJECT / "artifacts" / "rules" / "rules_v1.json"
     migrations_dir: Directory = PROJECT / "deploy" / "clickhouse"
 

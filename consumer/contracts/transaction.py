@@ -41,10 +41,10 @@ _PYTHON_TYPES: dict[pa.DataType, set[type]] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a transaction may look like to be let in."""
+    """What a transaction may look like to be let in; None does not ask when it happened."""
 
-    max_future_seconds: int = 300
-    max_age_days: int = 1825
+    max_future_seconds: int | None = None
+    max_age_days: int | None = None
     max_text_bytes: int = 256
 
     @classmethod
@@ -85,10 +85,12 @@ def _checks(
     yield "out_of_range", "installment_count is below 1", batch.column("installment_count").to_numpy() >= 1
     timestamps = batch.column("transaction_timestamp").to_numpy()
     today = int(now.timestamp() * 1000)
-    newest = today + limits.max_future_seconds * 1000
-    oldest = today - limits.max_age_days * _MILLISECONDS_A_DAY
-    yield "in_the_future", "transaction_timestamp lies in the future", timestamps <= newest
-    yield "too_old", f"transaction_timestamp is over {limits.max_age_days} days old", timestamps >= oldest
+    if limits.max_future_seconds is not None:
+        newest = today + limits.max_future_seconds * 1000
+        yield "in_the_future", "transaction_timestamp lies in the future", timestamps <= newest
+    if limits.max_age_days is not None:
+        oldest = today - limits.max_age_days * _MILLISECONDS_A_DAY
+        yield "too_old", f"transaction_timestamp is over {limits.max_age_days} days old", timestamps >= oldest
     for name in _TEXT:
         good = pc.binary_length(batch.column(name)).to_numpy() <= limits.max_text_bytes
         yield "oversized", f"{name} is longer than {limits.max_text_bytes} bytes", good
@@ -121,13 +123,13 @@ def columns_from_dicts(transactions: Sequence[Mapping[str, Any]], schema: pa.Sch
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def transaction_batch(transactions: Sequence[Mapping[str, Any]], limits: Limits | None = None) -> pa.RecordBatch:
-    """Dicts as columns of SCHEMA, ready to score.
+def transaction_batch(transactions: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """Dicts as columns of SCHEMA, ready to score, whenever they happened.
 
     Raises InvalidRecord for the first transaction that cannot be used.
     """
     batch = columns_from_dicts(transactions)
-    checked = refuse_impossible(Decoded(batch, np.arange(batch.num_rows)), limits or Limits())
+    checked = refuse_impossible(Decoded(batch, np.arange(batch.num_rows)), Limits())
     if checked.rejected:
         raise min(checked.rejected, key=lambda bad: bad.position).reason
     return batch

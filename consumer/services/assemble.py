@@ -15,6 +15,7 @@ def controller(settings: Settings) -> ShadowModeController:
     Raises ArtifactError that names the file at fault.
     """
     rules = RuleSet.load(settings.rules_file)
-    predictor = BNPLMultiModelPredictor(load_model_set(settings.artifacts_dir / settings.artifact_version))
+    directory = settings.artifacts_dir / settings.artifact_version
+    predictor = BNPLMultiModelPredictor(load_model_set(directory, expected_digest=settings.artifact_sha256))
     check_golden(predictor.model_set, predictor.score_features)
     return ShadowModeController(rules, predictor)

@@ -18,14 +18,13 @@ again; what 6 began is committed or aborted as a whole. After an abort the group
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException
 from threadpoolctl import threadpool_limits
 
-from consumer.clock import Deadline, utc_now
+from consumer.clock import utc_now
 from consumer.contracts.avro import Decoded
 from consumer.contracts.events import EventReader, EventWriter
 from consumer.contracts.registry import schema_registry
@@ -37,9 +36,10 @@ from consumer.scoring.controller import Shadow, ShadowModeController
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
 from consumer.services import loop
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
-from consumer.services.kafka import GroupMember, as_error, transactional_producer
+from consumer.services.kafka import GroupMember, as_error
 from consumer.services.loop import Background, Batch
 from consumer.services.tally import Tally
+from consumer.services.transaction import Transaction
 from consumer.settings import Settings
 
 log = get_logger(__name__)
@@ -62,11 +62,16 @@ class ScoreService:
         self._meter = DeadLetterMeter(settings)
         self._tally = Tally(log, "scored")
         self._wanted = settings.batch_max_records
-        self._transaction = Background()
-        self._producer: Producer = transactional_producer(settings, "score")
+        self._committing = Background()
+        self._transaction = Transaction(settings, "score")
         self._group = GroupMember(
-            settings, settings.score_group, [settings.topic_transactions], self._transaction.settle
+            settings, settings.score_group, [settings.topic_transactions], self._committing.settle
         )
+
+    @property
+    def records(self) -> int:
+        """Transactions taken in since the start, good and bad."""
+        return self._tally.totals["records"]
 
     def run(self, stop: threading.Event) -> None:
         """Score until told to stop. Raises a Fatal error when going on would do harm."""
@@ -75,25 +80,25 @@ class ScoreService:
             with threadpool_limits(1, "blas"):  # the products are small: threads would only wait for each other
                 loop.run(stop, self._run_once, self._recover)
         finally:
-            loop.leave(self._transaction.settle, self._transaction, self._group)
+            loop.leave(self._committing.settle, self._committing, self._group)
             self._tally.tell(final=True)
             log.info("stopped")
 
     def _run_once(self) -> None:
         messages = self._group.read(self._wanted, self._settings.batch_max_wait_ms / 1000)  # 1 read
         if not messages:
-            if self._transaction.done:
-                self._transaction.settle()
+            if self._committing.done:
+                self._committing.settle()
             self._tally.tell()
             return
         batch = Batch.of(messages)
         decoded = self._decode(batch)  # 2 decode
         shadow = self._controller.score_batch(decoded.batch)  # 3 score
         events = self._encode(batch, decoded, shadow)  # 4 encode
-        self._transaction.settle()  # 5 settle
+        self._committing.settle()  # 5 settle
         self._publish(batch, decoded, events)  # 6 publish
         member = self._group.consumer.consumer_group_metadata()
-        self._transaction.start(lambda: self._commit(batch.next_offsets, member))  # 7 offsets, 8 commit
+        self._committing.start(lambda: self._transaction.commit(batch.next_offsets, member))  # 7 offsets, 8 commit
         self._count(batch, decoded, shadow)
 
     def _decode(self, batch: Batch) -> Decoded:
@@ -117,43 +122,23 @@ class ScoreService:
         return [{"key": key, "value": value} for key, value in zip(keys, self._writer.write(columns), strict=True)]
 
     def _publish(self, batch: Batch, decoded: Decoded, events: list[dict[str, Any]]) -> None:
-        settings = self._settings
+        settings, transaction = self._settings, self._transaction
         try:
-            self._producer.begin_transaction()
-            if self._producer.produce_batch(settings.topic_shadow_scores, events) != len(events):
-                raise KafkaException(next(event["_error"] for event in events if "_error" in event))
-            send_dead_letters(self._producer, settings.topic_dead_letters, batch.messages, decoded.rejected)
+            transaction.begin()
+            transaction.produce_batch(settings.topic_shadow_scores, events)
+            send_dead_letters(transaction.producer, settings.topic_dead_letters, batch.messages, decoded.rejected)
         except KafkaException as error:
             raise as_error(error) from error
         except BufferError as error:
             raise KafkaUnavailable("the producer's queue is full") from error
 
-    def _commit(self, next_offsets: list[TopicPartition], member: object) -> None:
-        producer, deadline = self._producer, Deadline.after(self._settings.transaction_timeout_ms / 1000)
-        self._insist(lambda: producer.send_offsets_to_transaction(next_offsets, member, deadline.remaining), deadline)
-        self._insist(lambda: producer.commit_transaction(deadline.remaining), deadline)
-
-    @staticmethod
-    def _insist(step: Callable[[], None], deadline: Deadline) -> None:
-        """Do a step again while the client says that it may be repeated as it is."""
-        while True:
-            try:
-                return step()
-            except KafkaException as error:
-                if not error.args[0].retriable() or deadline.passed:
-                    raise as_error(error) from error
-
     def _recover(self) -> None:
-        """Abort what was begun and read again from what is committed."""
+        """Abandon what was begun and read again from what is committed."""
         try:
-            self._transaction.settle()
+            self._committing.settle()
         except Retryable as error:
             log.warning("not committed", reason=str(error))
-        try:
-            self._producer.abort_transaction(self._settings.transaction_timeout_ms / 1000)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._STATE:  # no transaction was begun: nothing to abort
-                raise as_error(error) from error
+        self._transaction.abandon()
         self._group.rewind()
 
     def _count(self, batch: Batch, decoded: Decoded, shadow: Shadow) -> None:

@@ -1,0 +1,59 @@
+# Everything runs inside .venv, made from requirements.lock; `make help` lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+SHADOW := $(BIN)/bnpl-shadow
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench up down status lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Make .venv from the lock file and fetch Kafka's jars (the others call this first)
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed; name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ echo "error: this Python cannot make virtual environments (on Debian: the package python3-venv)" >&2; exit 1; }
+	@echo "installing the locked dependencies into .venv (about 1 GB unpacked, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(SHADOW) fetch
+	@touch $@
+
+demo: setup ## Run the whole system on simulated checkouts and prove the result
+	@$(SHADOW) demo
+
+test: setup ## Run the whole test suite on a real Kafka and ClickHouse
+	@$(BIN)/python -m pytest
+
+lint: setup ## Check style and types; changes nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## Measure the score path against the Kafka client's own ceiling
+	@$(SHADOW) bench
+
+up: setup ## Keep Kafka, ClickHouse, score and sink running until Ctrl-C
+	@$(SHADOW) run
+
+down: setup ## Stop a stack that `bnpl-shadow up` started
+	@$(SHADOW) down
+
+status: setup ## Show what of the local stack runs
+	@$(SHADOW) status
+
+lock: ## Resolve the dependencies again into requirements.lock
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+clean: ## Remove .venv, the local stack's data and caches
+	@! test -x $(SHADOW) || $(SHADOW) down
+	@rm -rf .venv .bnpl build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
