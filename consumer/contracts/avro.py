@@ -90,7 +90,8 @@ def is_columnar(field_type: Any, *, nested: bool = False) -> bool:
         return False
     items = field_type["items"]
     if isinstance(items, dict) and items["type"] == "record":
-        return all(is_columnar(each["type"], nested=True) for each in items["fields"])
+        fields = items["fields"]  # pyruhvro counts records without fields for as long as a body tells it to
+        return bool(fields) and all(is_columnar(each["type"], nested=True) for each in fields)
     return is_columnar(items, nested=True)
 
 
@@ -111,7 +112,8 @@ class ReferenceDecoder:
     """fastavro, record by record: the reference, and the way for writer schemas that the fast path cannot read."""
 
     def __init__(self, schema: Schema) -> None:
-        self._schema = schema
+        self._named: dict[str, Any] = {}
+        self._strict = fastavro.parse_schema(schema, self._named)
         self._parsed = fastavro.parse_schema(physical(schema))
         self._arrow = arrow_schema(schema)
 
@@ -120,7 +122,7 @@ class ReferenceDecoder:
         rows, positions, rejected = [], [], []
         for position, body in enumerate(bodies):
             try:
-                wire.check(body, self._schema)
+                wire.check(body, self._strict, self._named)
             except InvalidRecord as reason:
                 rejected.append(Rejected(position, reason))
                 continue

@@ -7,28 +7,37 @@ each let some of these pass, and not the same ones.)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from consumer.errors import InvalidRecord
 
 _FIXED_WIDTH = {"float": 4, "double": 8, "null": 0}
 _LONGEST_VARINT = 10
+_DEEPEST = 64
+_MOST_EMPTY_ITEMS = 10_000
+"""Items of no bytes (nulls, empty records) that one body may claim: its length bounds all others, but not these."""
 
 
-def check(body: bytes, schema: dict[str, Any]) -> None:
-    """Walk a record's body by its writer schema. Raises InvalidRecord that names the fault and the field."""
-    walk = _Walk(body)
+def check(body: bytes, schema: dict[str, Any], named: Mapping[str, Any]) -> None:
+    """Walk a record's body by its writer schema. Raises InvalidRecord that names the fault and the field.
+
+    `schema` and `named` (full name → definition) are what `fastavro.parse_schema` makes of a schema.
+    """
+    walk = _Walk(body, named)
     walk.value(schema)
     if walk.at != len(body):
         raise InvalidRecord("trailing_bytes", f"{len(body) - walk.at} bytes are left over after the last field")
 
 
 class _Walk:
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, named: Mapping[str, Any]) -> None:
         self.body = body
+        self.named = named
         self.at = 0
+        self.depth = 0
+        self.empty_items = 0
         self.field = "the record"
-        self.named: dict[str, dict[str, Any]] = {}
 
     def value(self, schema: Any) -> None:
         if isinstance(schema, list):
@@ -37,15 +46,9 @@ class _Walk:
         if isinstance(schema, str):
             schema = self.named.get(schema, {"type": schema})
         kind = schema["type"]
-        if "name" in schema and "type" in schema and kind in ("record", "enum", "fixed"):
-            self.named[schema["name"]] = schema
-            if "namespace" in schema:
-                self.named[f"{schema['namespace']}.{schema['name']}"] = schema
         match kind:
             case "record":
-                for field in schema["fields"]:
-                    self.field = f"field {field['name']}"
-                    self.value(field["type"])
+                self.record(schema["fields"])
             case "array":
                 self.blocks(schema["items"], keyed=False)
             case "map":
@@ -104,6 +107,15 @@ class _Walk:
             raise InvalidRecord("invalid_index", f"{self.field} chooses a branch or symbol that does not exist")
         return chosen
 
+    def record(self, fields: list[dict[str, Any]]) -> None:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise InvalidRecord("too_deep", f"{self.field} nests records more than {_DEEPEST} deep")
+        for field in fields:
+            self.field = f"field {field['name']}"
+            self.value(field["type"])
+        self.depth -= 1
+
     def union(self, branches: list[Any]) -> None:
         self.value(branches[self.index(len(branches))])
 
@@ -115,10 +127,22 @@ class _Walk:
 
     def blocks(self, items: Any, *, keyed: bool) -> None:
         while count := self.number():
+            end = None
             if count < 0:
                 count = -count
-                self.length()
+                size = self.length()
+                end = self.at + size
             for _ in range(count):
-                if keyed:
-                    self.text()
-                self.value(items)
+                self.item(items, keyed=keyed)
+            if end not in (None, self.at):
+                raise InvalidRecord("invalid_length", f"a block of {self.field} is not as long as it says")
+
+    def item(self, schema: Any, *, keyed: bool) -> None:
+        start = self.at
+        if keyed:
+            self.text()
+        self.value(schema)
+        if self.at == start:
+            self.empty_items += 1
+            if self.empty_items > _MOST_EMPTY_ITEMS:
+                raise InvalidRecord("too_many_items", f"{self.field} has over {_MOST_EMPTY_ITEMS} items of no bytes")
