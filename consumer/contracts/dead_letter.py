@@ -11,6 +11,9 @@ from importlib.metadata import version
 from consumer.contracts.avro import Rejected
 from consumer.contracts.schemas import latest
 
+_LONGEST_ATTEMPT = 9
+"""Digits of an attempt's number; headers come from outside and may hold anything."""
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -35,8 +38,9 @@ def header_names() -> dict[str, str]:
 def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime) -> list[tuple[str, bytes | None]]:
     """The record's own headers, then ours. A record that was dead-lettered before keeps when it first failed."""
     names = header_names()
-    before = {name: value.decode() for name, value in own if value is not None and name in names.values()}
-    attempt = before.get(names["attempt"], "0")
+    ours = set(names.values())
+    before = {name: value.decode(errors="replace") for name, value in own if value is not None and name in ours}
+    attempt = before.get(names["attempt"], "0")[:_LONGEST_ATTEMPT]
     told = {
         "topic": source.topic,
         "partition": str(source.partition),
@@ -48,5 +52,5 @@ def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime
         "first_failed_at": before.get(names["first_failed_at"], now.isoformat(timespec="milliseconds")),
         "app_version": version("bnpl-shadow-scoring"),
     }
-    kept = [(name, value) for name, value in own if name not in before]
+    kept = [(name, value) for name, value in own if name not in ours]
     return [*kept, *((names[field], value.encode()) for field, value in told.items())]

@@ -40,7 +40,7 @@ class EventReader:
             uniform = all([value.startswith(header) for value in values])  # type: ignore[union-attr] # noqa: C419 a list is faster here
         except AttributeError:  # a tombstone
             uniform = False
-        if uniform and values:
+        if uniform and values and header in self._parsers:
             return self._parsers[header].parse([value[len(header) :] for value in values])  # type: ignore[index]
         return self._read_mixed(values)
 

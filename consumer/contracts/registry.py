@@ -10,7 +10,7 @@ from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from consumer.errors import SchemaError, SchemaRegistryUnavailable
+from consumer.errors import ConfigurationError, SchemaError, SchemaRegistryUnavailable
 from consumer.settings import Settings
 
 TIMEOUT_SECONDS = 5
@@ -20,15 +20,24 @@ class SchemaRegistry:
     """Every call answers, or raises SchemaRegistryUnavailable within a few timeouts."""
 
     def __init__(self, url: str) -> None:
-        """`url` may carry user and password; it is never logged or quoted in an error."""
-        self._client = SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS, "max.retries": 1})
+        """`url` may carry user and password; it is never logged or quoted in an error.
+
+        Raises ConfigurationError when it is no URL.
+        """
+        try:
+            self._client = SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS, "max.retries": 1})
+        except ValueError:  # its message quotes the URL
+            raise ConfigurationError("BNPL_SCHEMA_REGISTRY_URL is not an http:// or https:// address") from None
 
     def schema(self, schema_id: int) -> dict[str, Any] | None:
         """The Avro record schema under an id, or None when the id is unknown or is no such schema."""
         found = self._ask(lambda: self._client.get_schema(schema_id))
         if found is None or found.schema_type != "AVRO":
             return None
-        schema = json.loads(found.schema_str)
+        try:
+            schema = json.loads(found.schema_str)
+        except (ValueError, RecursionError):
+            return None
         return schema if isinstance(schema, dict) and schema.get("type") == "record" else None
 
     def id_of(self, subject: str, schema: dict[str, Any]) -> int:

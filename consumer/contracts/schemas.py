@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastavro
 
-from consumer.contracts.registry import SchemaRegistry
+from consumer.clock import Deadline
 from consumer.errors import InvalidRecord, SchemaError
 from consumer.settings import PROJECT
+
+if TYPE_CHECKING:  # rules import this module, and checkout that calls them needs no Kafka client
+    from consumer.contracts.registry import SchemaRegistry
 
 SCHEMAS = PROJECT / "schemas"
 
@@ -25,6 +28,7 @@ CONFLUENT_MARKER = b"\x00"
 CONFLUENT_HEADER_BYTES = 5
 
 _UNKNOWN_IDS_REMEMBERED = 1000
+_HIGHEST_ID = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,15 @@ def writer_header(name: str, topic: str, registry: SchemaRegistry | None) -> byt
 class WriterSchemas:
     """From a message's header to the schema it was written with: `schemas/` by fingerprint, a registry by id.
 
-    Answers are kept for the life of the process, so a warm reader never waits for the registry.
+    Schemas are kept for the life of the process, so a warm reader never waits for the registry. That an id is
+    unknown is believed for `unknown_seconds` only: it may be registered later.
     """
 
-    def __init__(self, name: str, registry: SchemaRegistry | None = None) -> None:
+    def __init__(self, name: str, registry: SchemaRegistry | None = None, *, unknown_seconds: float = 60.0) -> None:
         self._known = {named.header: named.schema for named in versions(name)}
         self._registry = registry
-        self._unknown: set[bytes] = set()
+        self._unknown_seconds = unknown_seconds
+        self._unknown: dict[bytes, Deadline] = {}
 
     def find(self, header: bytes) -> Schema:
         """The schema that a header names.
@@ -112,10 +118,26 @@ class WriterSchemas:
                 "unknown_schema",
                 f"schema id {schema_id} needs a registry, and BNPL_SCHEMA_REGISTRY_URL is not set",
             )
-        schema = None if header in self._unknown else self._registry.schema(schema_id)
+        unknown = self._unknown.get(header)
+        believed = schema_id > _HIGHEST_ID or (unknown is not None and not unknown.passed)
+        schema = None if believed else self._registry.schema(schema_id)
         if schema is None:
-            if len(self._unknown) >= _UNKNOWN_IDS_REMEMBERED:
-                self._unknown.clear()
-            self._unknown.add(header)
+            if not believed:
+                self._remember_unknown(header)
             raise InvalidRecord("unknown_schema", f"the registry has no Avro record schema with id {schema_id}")
-        return schema
+        return _usable(schema, schema_id)
+
+    def _remember_unknown(self, header: bytes) -> None:
+        if len(self._unknown) >= _UNKNOWN_IDS_REMEMBERED:
+            self._unknown.clear()
+        self._unknown[header] = Deadline.after(self._unknown_seconds)
+
+
+def _usable(schema: Schema, schema_id: int) -> Schema:
+    try:
+        fastavro.parse_schema(schema)
+    except Exception:  # noqa: BLE001 fastavro meets a malformed schema with whatever its own code then raises
+        raise InvalidRecord(
+            "unusable_schema", f"schema id {schema_id} is malformed or refers to types that it does not define"
+        ) from None
+    return schema
