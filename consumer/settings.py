@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumer.errors import ConfigurationError
@@ -24,77 +24,92 @@ Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolv
 class Settings(BaseSettings):
     """Strict and frozen: an unknown `BNPL_…` name, a wrong type or an unsafe value refuses to start."""
 
-    model_config = SettingsConfigDict(env_prefix="BNPL_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="BNPL_", frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
     # where things are
     kafka_bootstrap_servers: str | None = None
+    """Brokers, `host:port,…`. Unset: the local stack's."""
     kafka_config_file: Path | None = None
     """A `client.properties` file (librdkafka's names): SASL, TLS and tuning pass through; unsafe keys are refused."""
     clickhouse_url: SecretStr | None = None
-    """`http(s)://user:password@host:port/database`"""
+    """`http(s)://user:password@host:port/database`. Unset: the local stack's."""
     schema_registry_url: SecretStr | None = None
     """When set, events are written in Confluent's wire format; unset, as Avro single objects. Both are always read."""
     state_dir: Directory = PROJECT / ".bnpl"
     """The local stack's one folder: data, logs, addresses."""
     artifacts_dir: Directory = PROJECT / "artifacts"
+    """Where exported model sets are, a folder each."""
     artifact_version: str = "v1"
+    """Which of them scores."""
     artifact_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Pins the models: the SHA-256 of their manifest, as `bnpl-shadow artifacts ls` shows it."""
     rules_file: Directory = PROJECT / "artifacts" / "rules" / "rules_v1.json"
+    """The rule set that decides."""
     migrations_dir: Directory = PROJECT / "deploy" / "clickhouse"
+    """The numbered DDL of ClickHouse's tables."""
 
     # topics and groups
     topic_transactions: str = "bnpl.transactions"
+    """Checkouts, keyed by customer: what is scored."""
     topic_shadow_scores: str = "bnpl.shadow-scores"
+    """One shadow event a transaction, keyed by transaction: what scoring publishes."""
     topic_dead_letters: str = "bnpl.transactions.dlq"
+    """Records that cannot be used, with the reason in their headers."""
     topic_outcomes: str = "bnpl.outcomes"
+    """What became of a transaction. Created now, read by a later version."""
     topic_outcomes_dead_letters: str = "bnpl.outcomes.dlq"
+    """Outcomes that cannot be used. Created now, written by a later version."""
     topic_control: str = "bnpl.control"
+    """Champion and mode. Created now, read by a later version."""
     topic_partitions: Positive = 4
+    """Partitions of a new topic: the most score processes that can share the work."""
     topic_replication_factor: Positive = 1
+    """Replicas of a new topic; 3 on a real cluster."""
     score_group: str = "bnpl-score"
+    """Consumer group of the score service."""
     sink_group: str = "bnpl-sink"
+    """Consumer group of the sink service."""
     group_protocol: Literal["auto", "consumer", "classic"] = "auto"
-    """`auto`: the KIP-848 protocol where the broker has it, else the classic one."""
+    """`auto`: the KIP-848 protocol (`consumer`) where the broker has it, else the classic one."""
     instance: str = "0"
     """Stable name of this process among its replicas; part of the transactional id."""
 
     # batches and budgets
     batch_max_records: Positive = 10_000
+    """Records of one batch, and of one Kafka transaction, at the most."""
     batch_max_bytes: Positive = 64 * 1024 * 1024
+    """Bytes fetched ahead, and bytes of one batch, at the most."""
     batch_max_wait_ms: Positive = 20
     """How long a quiet service waits for a batch to fill: its latency when there is little to do."""
-    transaction_timeout_ms: Positive = 10_000
-    max_poll_interval_ms: Positive = 60_000
-    shutdown_seconds: Annotated[float, Field(gt=0, le=25)] = 20.0
-    clickhouse_timeout_seconds: Positive = 30
-    """Below `max_poll_interval_ms`, so that a hanging insert is given up before the group gives up on the sink."""
+    transaction_timeout_ms: Annotated[int, Field(ge=1000, le=20_000)] = 10_000
+    """After this long the broker aborts a transaction that is not committed."""
+    max_poll_interval_ms: Annotated[int, Field(ge=30_000)] = 60_000
+    """After this long without reading, the group gives a service's partitions to another."""
+    clickhouse_timeout_seconds: Annotated[int, Field(ge=1, le=20)] = 15
+    """How long one request to ClickHouse may take. Bounded so that a stop during one ends within 25 s."""
 
     # what is let in
     event_max_future_seconds: Positive = 300
+    """How far ahead of this machine's clock a transaction may claim to be."""
     event_max_age_days: Annotated[int, Field(gt=0, le=2800)] = 1825
-    """Bounded so that one insert block never spans more than ClickHouse's 100 monthly partitions."""
+    """How old a transaction may be. Bounded so that one insert never spans ClickHouse's limit of 100 months."""
     string_max_bytes: Positive = 256
+    """The longest text field, in UTF-8 bytes."""
     dead_letter_max_ratio: Share = 0.05
+    """A service stops when a larger share of a partition's recent records is bad."""
     dead_letter_ratio_min_records: Positive = 1000
+    """How many records of a partition must have been seen before the share counts."""
     dead_letter_max_consecutive: Positive = 100
+    """A service stops at this many bad records in a row in one partition."""
 
     # privacy
     pseudonym_key: SecretStr | None = None
     """When set, shadow events carry HMAC-SHA256(customer_id) as the customer's reference; unset, they carry none."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-    @model_validator(mode="after")
-    def _timeouts_fit_together(self) -> Settings:
-        longest = self.max_poll_interval_ms / 1000
-        for name, seconds in (
-            ("BNPL_CLICKHOUSE_TIMEOUT_SECONDS", self.clickhouse_timeout_seconds),
-            ("BNPL_TRANSACTION_TIMEOUT_MS", self.transaction_timeout_ms / 1000),
-        ):
-            if seconds >= longest:
-                raise ValueError(f"{name} ({seconds:g} s) must be below BNPL_MAX_POLL_INTERVAL_MS ({longest:g} s)")
-        return self
+    """The least severe log line that is written."""
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schemas": ("consumer.cli.prepare:schemas", "Register the event schemas with a registry."),
     "score": ("consumer.cli.service:score", "The score service: transactions to shadow events."),
     "sink": ("consumer.cli.service:sink", "The sink service: shadow events to ClickHouse."),
+    "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure the score path on a stack of its own."),
     "simulate": ("consumer.cli.simulate:command", "Write made-up transactions with their outcomes."),
     "train": ("consumer.cli.train:command", "Fit the models on labelled transactions and export them."),

@@ -32,7 +32,7 @@ _SHOWN_REASONS = 5
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: the summary as one JSON object.")
 def command(file: Path, rate: float | None, loop: bool, as_json: bool) -> None:
-    r"""Send the transactions of FILE (JSON lines, .gz unpacked) to bnpl.transactions.
+    """Send the transactions of FILE (JSON lines, .gz unpacked) to bnpl.transactions.
 
     A line needs the fields of schemas/transaction.v2.avsc; fields it does not know are left out. Labels
     (will_default, days_to_first_missed_payment) are stripped and counted: a live event never knows them. A

@@ -14,7 +14,7 @@ from consumer.settings import Settings
 
 
 class Transaction:
-    """One Kafka transaction after the other: begun, filled through `producer`, committed with the offsets it stands for.
+    """One Kafka transaction after the other: begun, filled through `producer`, committed with its offsets.
 
     `service` and BNPL_INSTANCE make the transactional id: a second process under the same id fences this one.
     """
