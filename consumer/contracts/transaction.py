@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumer.clock import utc_now
-from consumer.contracts.avro import Decoded, Rejected, arrow_schema
+from consumer.contracts.avro import Decoded, Rejected, arrow_schema, scalar
 from consumer.contracts.schemas import latest
 from consumer.errors import InvalidRecord
 from consumer.settings import Settings
@@ -30,6 +30,7 @@ EVENT_SCHEMA = arrow_schema(latest("transaction").schema)
 """Every field of a transaction event as columns: what a producer sends."""
 
 _TEXT = tuple(name for name in REQUIRED if SCHEMA.field(name).type == pa.string())
+_INTS = {name for name, each in _ALL_FIELDS.items() if (scalar(each["type"]) or "")[:1] == ("int",)}
 _MILLISECONDS_A_DAY = 86_400_000
 _PYTHON_TYPES: dict[pa.DataType, set[type]] = {
     pa.string(): {str},
@@ -71,9 +72,7 @@ def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = N
     return Decoded(batch.filter(pa.array(keep)), decoded.positions[keep], rejected)
 
 
-def _checks(
-    batch: pa.RecordBatch, limits: Limits, now: datetime
-) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+def _checks(batch: pa.RecordBatch, limits: Limits, now: datetime) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
     """(error, message, mask of the good rows)"""
     for name in ("amount", "risk_score", "payment_credit_limit"):
         numbers = batch.column(name).to_numpy()
@@ -91,11 +90,19 @@ def _checks(
     if limits.max_age_days is not None:
         oldest = today - limits.max_age_days * _MILLISECONDS_A_DAY
         yield "too_old", f"transaction_timestamp is over {limits.max_age_days} days old", timestamps >= oldest
-    for name in _TEXT:
-        good = pc.binary_length(batch.column(name)).to_numpy() <= limits.max_text_bytes
+    for name in (*_TEXT, "business_decision"):
+        good = _lengths(batch.column(name)) <= limits.max_text_bytes
         yield "oversized", f"{name} is longer than {limits.max_text_bytes} bytes", good
+    propensity = batch.column("approval_propensity").fill_null(0.0).to_numpy()
+    yield "not_finite", "approval_propensity is not a finite number", np.isfinite(propensity)
+    yield "out_of_range", "approval_propensity is not within 0 and 1", ~((propensity < 0) | (propensity > 1))
     for name in ("transaction_id", "customer_id"):
-        yield "empty_id", f"{name} is empty", pc.binary_length(batch.column(name)).to_numpy() > 0
+        yield "empty_id", f"{name} is empty", _lengths(batch.column(name)) > 0
+
+
+def _lengths(texts: pa.Array) -> npt.NDArray[np.int32]:
+    lengths: npt.NDArray[np.int32] = pc.binary_length(texts).fill_null(0).to_numpy()
+    return lengths
 
 
 def columns_from_dicts(transactions: Sequence[Mapping[str, Any]], schema: pa.Schema = SCHEMA) -> pa.RecordBatch:
@@ -116,6 +123,8 @@ def columns_from_dicts(transactions: Sequence[Mapping[str, Any]], schema: pa.Sch
                 raise InvalidRecord("missing_field", f"field {each.name} is missing")
         if not types <= _PYTHON_TYPES[each.type]:
             raise InvalidRecord("wrong_type", f"field {each.name} is not a {each.type}")
+        if each.name in _INTS and not all(value is None or -(2**31) <= value < 2**31 for value in values):
+            raise InvalidRecord("out_of_range", f"field {each.name} does not fit an int")
         try:
             columns.append(pa.array(values, each.type))
         except (pa.ArrowException, ValueError, OverflowError):
@@ -143,5 +152,8 @@ def _milliseconds(value: Any) -> Any:
             raise InvalidRecord("wrong_type", "field transaction_timestamp is not an ISO 8601 time") from None
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return round(aware.timestamp() * 1000)
+        try:
+            return round(aware.timestamp() * 1000)
+        except ValueError:  # pandas' NaT is a datetime
+            raise InvalidRecord("wrong_type", "field transaction_timestamp is not a time") from None
     return value

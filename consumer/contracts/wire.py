@@ -19,7 +19,7 @@ _MOST_EMPTY_ITEMS = 10_000
 """Items of no bytes (nulls, empty records) that one body may claim: its length bounds all others, but not these."""
 
 
-def check(body: bytes, schema: dict[str, Any], named: Mapping[str, Any]) -> None:
+def check(body: bytes, schema: Any, named: Mapping[str, Any]) -> None:
     """Walk a record's body by its writer schema. Raises InvalidRecord that names the fault and the field.
 
     `schema` and `named` (full name → definition) are what `fastavro.parse_schema` makes of a schema.
