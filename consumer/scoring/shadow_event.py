@@ -127,7 +127,7 @@ class ShadowEvents:
 
     def _constants(self, predictions: Predictions, n: int) -> dict[str, pa.Array]:
         """name, version, role and kind repeat for every row: kept for the longest batch seen, and sliced."""
-        if n > self._constants_rows:
+        if n > self._constants_rows or not self._model_constants:
             turns = pa.array(np.tile(np.arange(len(predictions.models)), n))
             for name in ("name", "version", "role", "score_kind"):
                 values = pa.array([getattr(entry, name) for entry in predictions.models], pa.string())
