@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
+from harness import Commands, fresh_settings
 
+from consumer.scoring.controller import ShadowModeController
+from consumer.services.assemble import controller as assemble_controller
+from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 
 
@@ -35,3 +40,24 @@ def clickhouse(clickhouse_database: str) -> Iterator[Client]:
     """A client of the test's own empty database."""
     with clickhouse_connect.get_client(dsn=clickhouse_database) as client:
         yield client
+
+
+@pytest.fixture
+def settings(stack: LocalStack, tmp_path: Path) -> Iterator[Settings]:
+    """Settings with topics, groups and tables of the test's own, ready to run services on."""
+    with fresh_settings(stack, tmp_path / "state") as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    """Starts `bnpl-shadow` commands as processes; what still runs at the test's end is killed."""
+    started = Commands(tmp_path)
+    yield started
+    started.kill_all()
+
+
+@pytest.fixture(scope="session")
+def controller() -> ShadowModeController:
+    """The shipped rules and models."""
+    return assemble_controller(Settings())

@@ -1,0 +1,341 @@
+"""What the tests of running services share: settings of their own, processes, records as the wire carries them.
+
+Events are written and read here with fastavro and the schema files alone, so that what the services say is judged by
+another reader than theirs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import clickhouse_connect
+import fastavro
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from pydantic import SecretStr
+
+from consumer.clock import Deadline, utc_now
+from consumer.research.simulate import SimulationConfig, rows, simulate
+from consumer.services.lag import GroupLag
+from consumer.settings import PROJECT, Settings
+from consumer.stack.local import LocalStack
+from consumer.system.run import prepare
+
+Event = dict[str, Any]
+T = TypeVar("T")
+
+PARTITIONS = 3
+
+
+def eventually(condition: Callable[[], T], seconds: float, what: object) -> T:
+    """The first true answer of `condition`; fails when there is none in time. `what` may be a function, called late."""
+    deadline = Deadline.after(seconds)
+    while not (answer := condition()):
+        if deadline.passed:
+            raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")
+        time.sleep(0.05)
+    return answer
+
+
+# settings
+
+
+@contextmanager
+def fresh_settings(stack: LocalStack, state_dir: Path, **changes: Any) -> Iterator[Settings]:
+    """Settings that lead to topics, groups and tables of nobody else, made and ready."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    with clickhouse_connect.get_client(dsn=stack.clickhouse.address) as admin:
+        admin.command(f"CREATE DATABASE {name}")
+        given = {
+            "kafka_bootstrap_servers": stack.kafka.address,
+            "clickhouse_url": SecretStr(f"{stack.clickhouse.address}/{name}"),
+            "state_dir": state_dir,
+            "topic_transactions": f"{name}.transactions",
+            "topic_shadow_scores": f"{name}.shadow-scores",
+            "topic_dead_letters": f"{name}.transactions.dlq",
+            "topic_outcomes": f"{name}.outcomes",
+            "topic_outcomes_dead_letters": f"{name}.outcomes.dlq",
+            "topic_control": f"{name}.control",
+            "topic_partitions": PARTITIONS,
+            "score_group": f"{name}-score",
+            "sink_group": f"{name}-sink",
+            "instance": name,
+        }
+        settings = Settings(**(given | changes))
+        prepare(settings)
+        yield settings
+        admin.command(f"DROP DATABASE {name}")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """A process's environment with these settings as BNPL_ variables, and no others."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    told = {
+        f"BNPL_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in given.items()
+        if value is not None
+    }
+    return {name: value for name, value in os.environ.items() if not name.startswith("BNPL_")} | told
+
+
+def forget_dead_members_soon(settings: Settings, *groups: str) -> None:
+    """A killed member holds its partitions until its session ends: three seconds in these groups."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    for group in groups:
+        resource = ConfigResource(ResourceType.GROUP, group)
+        for key, value in (("consumer.heartbeat.interval.ms", "500"), ("consumer.session.timeout.ms", "3000")):
+            resource.add_incremental_config(ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET))
+        admin.incremental_alter_configs([resource])[resource].result(20)
+
+
+# services
+
+
+class Command:
+    """`python -m consumer …` as a process of its own; stdout and stderr go to one file."""
+
+    def __init__(self, arguments: Sequence[str], env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "consumer", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=PROJECT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log's lines, each of which must be a JSON object."""
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    def says(self, event: str) -> bool:
+        """Whether a line of the log has this event; a line that is still being written is not looked at."""
+        return f'"event": "{event}"' in self.output
+
+    def ended(self, seconds: float) -> int:
+        """Its exit code; fails with its log when it does not end in time."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, also when it ended."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Commands:
+    """Starts commands and, at the end, kills those that still run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[Command] = []
+
+    def start(self, settings: Settings, *arguments: str, **variables: str) -> Command:
+        log = self._folder / f"{len(self._started)}-{arguments[0]}.log"
+        command = Command(arguments, environment(settings) | variables, log)
+        self._started.append(command)
+        return command
+
+    def run(self, settings: Settings, *arguments: str, seconds: float = 60, **variables: str) -> Command:
+        """Start one and wait until it ended."""
+        command = self.start(settings, *arguments, **variables)
+        command.ended(seconds)
+        return command
+
+    def kill_all(self) -> None:
+        for command in self._started:
+            command.kill()
+
+
+class Service(Protocol):
+    def run(self, stop: threading.Event) -> None: ...
+
+
+@contextmanager
+def running(service: Service) -> Iterator[None]:
+    """A service in a thread of this process; raises what it raised once it is told to stop."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(service.run, stop)
+        try:
+            yield
+        finally:
+            stop.set()
+            run.result(30)  # in the finally: a service that failed is why the test did
+
+
+# records
+
+
+def simulated(count: int, seed: int = 0) -> list[Event]:
+    """Transactions of the last days, as dicts in the shape that producers send."""
+    start = (utc_now() - timedelta(days=9)).date()
+    config = SimulationConfig(count, seed, start, days=8, outcomes=False)
+    return [event for batch in simulate(config) for event in rows(batch)]
+
+
+def _schema(name: str) -> Any:
+    return json.loads((PROJECT / "schemas" / f"{name}.avsc").read_text())
+
+
+_TRANSACTION = _schema("transaction.v2")
+_SHADOW_EVENT = _schema("shadow_event.v1")
+HEADER_NAMES = {each["name"]: each["header"] for each in _schema("dead_letter_headers.v1")["fields"]}
+
+
+def _single_object_header(schema: Any) -> bytes:
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    return b"\xc3\x01" + bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+
+
+_TRANSACTION_HEADER = _single_object_header(_TRANSACTION)
+_SHADOW_EVENT_HEADER = _single_object_header(_SHADOW_EVENT)
+_PARSED_TRANSACTION = fastavro.parse_schema(_TRANSACTION)
+_PARSED_SHADOW_EVENT = fastavro.parse_schema(_SHADOW_EVENT)
+
+
+def encoded(event: Event, **changes: Any) -> bytes:
+    """A transaction as a message value, by fastavro."""
+    event = event | changes
+    if isinstance(event["transaction_timestamp"], str):
+        event["transaction_timestamp"] = datetime.fromisoformat(event["transaction_timestamp"])
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, _PARSED_TRANSACTION, event)
+    return _TRANSACTION_HEADER + body.getvalue()
+
+
+def decoded(value: bytes, kind: str = "shadow_event") -> Event:
+    """A shadow event or a transaction from a message value, by fastavro, with aware UTC times."""
+    header, schema = {
+        "shadow_event": (_SHADOW_EVENT_HEADER, _PARSED_SHADOW_EVENT),
+        "transaction": (_TRANSACTION_HEADER, _PARSED_TRANSACTION),
+    }[kind]
+    assert value.startswith(header)
+    body = io.BytesIO(value[len(header) :])
+    event: Any = fastavro.schemaless_reader(body, schema, None)
+    assert not body.read(), "bytes are left over"
+    return dict(event)
+
+
+def send(settings: Settings, topic: str, records: Iterable[dict[str, Any]]) -> None:
+    """Produce records (key, value, headers, partition) and wait until all are acknowledged."""
+    failures: list[Any] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "partitioner": "murmur2_random",
+            "message.max.bytes": 3 * 1024 * 1024,
+            "linger.ms": 50,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    for record in records:
+        producer.produce(topic, **record, on_delivery=lambda error, _: failures.append(error) if error else None)
+    assert producer.flush(30) == 0
+    assert not failures
+
+
+def send_events(settings: Settings, events: Iterable[Event]) -> None:
+    """Send transactions keyed by customer, as their producers do."""
+    records = [{"key": each["customer_id"], "value": encoded(each)} for each in events]
+    send(settings, settings.topic_transactions, records)
+
+
+def read_topic(settings: Settings, topic: str) -> list[Message]:
+    """All committed records that a topic holds now, by partition in order."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "group.id": "tests",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+            "fetch.message.max.bytes": 4 * 1024 * 1024,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        found: list[Message] = []
+        unfinished, deadline = set(partitions), Deadline.after(30)
+        while unfinished:
+            assert not deadline.passed, f"{topic} was not read to its end"
+            for message in consumer.consume(5000, 0.05):
+                if message.error() is None:
+                    found.append(message)
+                else:
+                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                    unfinished.discard(message.partition())
+        return sorted(found, key=lambda message: (message.partition(), message.offset()))
+    finally:
+        consumer.close()
+
+
+def shadow_events(settings: Settings) -> list[Event]:
+    """All shadow events in the topic."""
+    return [decoded(message.value()) for message in read_topic(settings, settings.topic_shadow_scores)]
+
+
+def committed(settings: Settings) -> int:
+    """Transactions that the score group has committed."""
+    with GroupLag(settings, settings.score_group, settings.topic_transactions) as lag:
+        return sum(part.committed for part in lag.partitions())
+
+
+def wait_scored(settings: Settings, seconds: float = 30) -> None:
+    """Wait until the score group has committed everything that is in its topic."""
+    with GroupLag(settings, settings.score_group, settings.topic_transactions) as lag:
+        eventually(
+            lambda: not sum(part.messages for part in lag.partitions()), seconds, lambda: f"lag {lag.partitions()}"
+        )
+
+
+def stored(settings: Settings, what: str = "count()") -> Any:
+    """One value of shadow_scores, duplicates removed."""
+    assert settings.clickhouse_url
+    with clickhouse_connect.get_client(dsn=settings.clickhouse_url.get_secret_value()) as client:
+        return client.query(f"SELECT {what} FROM shadow_scores FINAL").result_rows[0][0]
+
+
+def wait_stored(settings: Settings, count: int, seconds: float = 30) -> None:
+    """Wait until this many rows are stored; more of them fail at once."""
+
+    def enough() -> bool:
+        found = int(stored(settings))
+        assert found <= count, f"{found} rows, {count} expected"
+        return found == count
+
+    eventually(enough, seconds, lambda: f"{stored(settings)} of {count} rows")
