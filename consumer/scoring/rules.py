@@ -7,8 +7,10 @@ model does can reach a decision.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +21,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from consumer.contracts.transaction import SCHEMA, columns_from_dicts, transaction_batch
-from consumer.errors import ArtifactError
+from consumer.errors import ArtifactError, InvalidRecord
 
 Mask = npt.NDArray[np.bool_]
 
@@ -32,8 +34,11 @@ _COMPARE = {
 }  # fmt: skip
 
 
+_NO_TRANSACTIONS = pa.RecordBatch.from_pylist([], SCHEMA)
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Condition(_Strict):
@@ -45,28 +50,37 @@ class Condition(_Strict):
     other_field: str | None = None
 
     @model_validator(mode="after")
-    def _one_right_side(self) -> Condition:
+    def _comparable(self) -> Condition:
         if (self.value is None) == (self.other_field is None):
             raise ValueError("needs exactly one of value and other_field")
         if (self.op == "in") != isinstance(self.value, list):
             raise ValueError("`in` takes a list of values, and nothing else does")
-        for name in filter(None, (self.field, self.other_field)):
+        for name in self.reads:
             if name not in SCHEMA.names:
                 raise ValueError(f"{name} is not a field of a transaction")
+        try:
+            self.holds(_NO_TRANSACTIONS)
+        except (pa.ArrowException, TypeError):
+            right = self.other_field or f"the value {self.value!r}"
+            raise ValueError(f"{self.field} cannot be compared with {right} by {self.op}") from None
         return self
 
+    @property
+    def reads(self) -> set[str]:
+        return {name for name in (self.field, self.other_field) if name is not None}
+
     def holds(self, transactions: pa.RecordBatch) -> pa.Array:
-        """Boolean column."""
+        """Boolean column; null where an optional field is not there."""
         column = transactions.column(self.field)
         if self.op == "in":
             return pc.is_in(column, value_set=pa.array(self.value, column.type))
         if self.other_field is not None:
             return _COMPARE[self.op](column, transactions.column(self.other_field))
-        return _COMPARE[self.op](column, pa.scalar(self.value, column.type))
+        return _COMPARE[self.op](column, pa.scalar(self.value))
 
 
 class Rule(_Strict):
-    """Fires when all its conditions hold."""
+    """Fires when all its conditions hold. A condition on an optional field that is not there does not hold."""
 
     code: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
     description: str
@@ -85,12 +99,19 @@ class Example(_Strict):
 
 
 class _RuleFile(_Strict):
-    version: str
-    effective_from: str
+    version: Annotated[str, Field(min_length=1)]
+    effective_from: date
     description: str
-    risk_score_field: str
-    rules: list[Rule]
+    risk_score_field: Literal["risk_score"]
+    rules: Annotated[list[Rule], Field(min_length=1)]
     examples: list[Example]
+
+    @model_validator(mode="after")
+    def _distinct_codes(self) -> _RuleFile:
+        repeated = [code for code, times in Counter(rule.code for rule in self.rules).items() if times > 1]
+        if repeated:
+            raise ValueError(f"codes are used twice: {', '.join(repeated)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -115,12 +136,16 @@ class RuleSet:
         try:
             rules = _RuleFile.model_validate_json(content)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            faults = "; ".join(
+                f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
+            )
             raise ArtifactError(f"the rule set cannot be used: {faults}") from None
         self.version = rules.version
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._rules = tuple(rules.rules)
         self._risk_score_field = rules.risk_score_field
+        conditions = [condition for rule in self._rules for condition in rule.when]
+        self._reads = {self._risk_score_field}.union(*(condition.reads for condition in conditions))
         self._codes = pa.array([rule.code for rule in self._rules], pa.string())
         self._declines = np.array([DECISIONS.index(rule.decision) for rule in self._rules], np.int8)
         self._flags = np.array([RISK_FLAGS.index(rule.risk_flag) for rule in self._rules], np.int8)
@@ -165,11 +190,16 @@ class RuleSet:
         return _first(self.decide(transaction_batch([transaction])))
 
     def _prove(self, number: int, example: Example) -> None:
-        read = pa.schema([SCHEMA.field(name) for name in example.transaction])
+        given = example.transaction
+        if unknown := [name for name in given if name not in SCHEMA.names]:
+            raise ArtifactError(f"example {number}: {', '.join(unknown)} is not a field of a transaction")
+        if lacking := sorted(self._reads - given.keys()):
+            raise ArtifactError(f"example {number} lacks {', '.join(lacking)}, which the rules read")
         try:
-            came = _first(self.decide(columns_from_dicts([example.transaction], read)))
-        except KeyError as missing:
-            raise ArtifactError(f"example {number} lacks the field {missing} that a rule reads") from None
+            transactions = columns_from_dicts([given], pa.schema([SCHEMA.field(name) for name in given]))
+        except InvalidRecord as reason:
+            raise ArtifactError(f"example {number}: {reason}") from None
+        came = _first(self.decide(transactions))
         wanted = example.model_dump(exclude={"transaction"})
         if {name: came[name] for name in wanted} != wanted:
             raise ArtifactError(f"example {number} gives {came}, and the file says {wanted}")
@@ -179,7 +209,7 @@ def _all_hold(conditions: list[Condition], transactions: pa.RecordBatch) -> Mask
     holds = conditions[0].holds(transactions)
     for condition in conditions[1:]:
         holds = pc.and_(holds, condition.holds(transactions))
-    result: Mask = holds.to_numpy(zero_copy_only=False)
+    result: Mask = holds.fill_null(False).to_numpy(zero_copy_only=False)
     return result
 
 
