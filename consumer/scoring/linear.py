@@ -94,10 +94,10 @@ def fold_preprocessor(preprocessor: Any, names: tuple[str, ...], inner: list[Ter
     scale: list[float] = []
     shift: list[float] = []
     for _, step, columns in preprocessor.transformers_:
-        positions = [names.index(column) if isinstance(column, str) else int(column) for column in columns]
-        if isinstance(step, StandardScaler):
+        positions = _positions(columns, names)
+        if type(step) is StandardScaler:
             width = np.ones(len(positions)) if step.scale_ is None else step.scale_
-            middle = np.zeros(len(positions)) if step.mean_ is None else step.mean_
+            middle = step.mean_ if step.with_mean else np.zeros(len(positions))
         elif step == "passthrough" or getattr(step, "func", "other") is None:
             width, middle = np.ones(len(positions)), np.zeros(len(positions))
         elif step == "drop":
@@ -113,6 +113,14 @@ def fold_preprocessor(preprocessor: Any, names: tuple[str, ...], inner: list[Ter
         np.add.at(weights, order, term.weights * scale)
         folded.append(Term(weights, term.bias + float(term.weights @ np.array(shift)), term.link, term.share))
     return folded
+
+
+def _positions(columns: Any, names: tuple[str, ...]) -> list[int]:
+    """Positions of a transformer's columns: names, positions, a slice of positions or a mask."""
+    if isinstance(columns, slice) or not any(isinstance(column, str) for column in columns):
+        positions: list[int] = np.arange(len(names))[columns].tolist()
+        return positions
+    return [names.index(column) for column in ([columns] if isinstance(columns, str) else columns)]
 
 
 class FusedScores:

@@ -79,14 +79,14 @@ class BNPLMultiModelPredictor:
     def predict_batch(self, features: Features) -> Predictions:
         """Scores of a batch of features made by `model_set.engineer`."""
         entries = self.model_set.models
-        matrix = features.matrix
+        matrix = features.matrix.view()
         matrix.flags.writeable = False  # one model must not change what another sees
         scores = np.empty((len(entries), len(matrix)))
         errors: dict[str, str] = {}
         rows, fused = self._fused
         if fused is not None:
             scores[rows] = fused.score(matrix)
-        if self._slow:
+        if self._slow and len(matrix):  # scikit-learn raises over no rows
             self._score_slow(matrix, scores, errors)
         finite = np.isfinite(scores)
         if finite.all():
@@ -119,7 +119,10 @@ class BNPLMultiModelPredictor:
         for at in self._slow:
             entry = self.model_set.models[at]
             try:
-                scores[at] = estimator_scores(entry, prepared)
+                given = estimator_scores(entry, prepared)
+                if given.shape != scores[at].shape:
+                    raise ValueError(f"{len(given)} scores for {len(prepared)} rows")
+                scores[at] = given
             except Exception as error:  # noqa: BLE001 whatever a model raises is its own failure
                 scores[at] = np.nan
                 errors[entry.name] = type(error).__name__
