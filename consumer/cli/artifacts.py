@@ -145,7 +145,7 @@ def adopt_export(
     Example:
       bnpl-shadow artifacts adopt ~/export --version v2 --sample last-month.jsonl.gz
       bnpl-shadow artifacts adopt ~/export --version v2 --sample last-month.jsonl.gz --trust
-    """  # noqa: D301 \b keeps the example's lines apart
+    """
     settings = load_settings(artifacts_dir=root, rules_file=rules)
     target = check_target(settings.artifacts_dir, version, replace)
     export = inventory(directory, source_version)

@@ -25,7 +25,7 @@ def command(events: int, rounds: int, as_json: bool) -> None:
     Starts a Kafka of its own in a temporary folder, fills a topic of 4 partitions with simulated events and lets
     one process of each empty it in turn. On a busy machine only the ratio means something.
     """
-    logs.configure("warning", "bench")
+    logs.configure("error", "bench")
     events -= events % 50_000
     with tempfile.TemporaryDirectory(prefix="bnpl-bench-") as folder, LocalStack(Path(folder), 0, 0) as stack:
         addresses = stack.start(_say)

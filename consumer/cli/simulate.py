@@ -60,7 +60,7 @@ def command(
     Examples:
       bnpl-shadow simulate --events 120000 --seed 7 -o research.jsonl.gz
       bnpl-shadow simulate --events 1000 --no-outcomes -o live.jsonl
-    """  # noqa: D301 \b keeps the example's lines apart
+    """
     config = SimulationConfig(events, seed, start.date(), days, customers, outcomes)
     with progress() as shown, _whole_file(output) as stream:
         task = shown.add_task("simulating", total=events)
@@ -78,7 +78,7 @@ def _whole_file(path: Path) -> Iterator[BinaryIO]:
         with partial.open("wb") as raw:
             if path.suffix == ".gz":
                 # no name and time in the header, so that the same events are the same bytes
-                with gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed:
+                with gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed:
                     yield cast(BinaryIO, packed)
             else:
                 yield raw

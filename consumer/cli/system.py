@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from consumer import logs
+from consumer.cli.signals import interrupt_on_terminate
 from consumer.cli.stack import PORT, state_dir_option
 from consumer.errors import Fatal
 from consumer.services.reconcile import Reconciliation
@@ -39,8 +39,8 @@ def run(state_dir: Path | None, kafka_port: int, clickhouse_port: int) -> None:
     `bnpl-shadow up`.
     """
     settings = load_settings(state_dir=state_dir)
-    logs.configure("warning", "run")
-    _interrupt_on_terminate()
+    logs.configure("error", "run")
+    interrupt_on_terminate()
     stack = LocalStack(settings.state_dir, kafka_port, clickhouse_port)
     try:
         with running_system(settings, stack, _say) as system:
@@ -71,8 +71,8 @@ def demo(events: int, rate: float, state_dir: Path | None, as_json: bool) -> Non
     """
     folder = load_settings(state_dir=state_dir).state_dir / "demo"
     settings = load_settings(state_dir=folder)
-    logs.configure("warning", "demo")
-    _interrupt_on_terminate()
+    logs.configure("error", "demo")
+    interrupt_on_terminate()
     stack = LocalStack(folder, 0, 0)
     if stack.kafka.process is None and stack.clickhouse.process is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -138,12 +138,3 @@ def _summary(result: Reconciliation, folder: Path) -> str:
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _interrupt_on_terminate() -> None:
-    """SIGTERM ends the command as Ctrl-C does: in order."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)

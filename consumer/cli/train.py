@@ -57,7 +57,7 @@ def command(
     Example:
       bnpl-shadow train research.jsonl.gz --version v2 --seed 0
       bnpl-shadow artifacts verify artifacts/v2
-    """  # noqa: D301 \b keeps the example's lines apart
+    """
     settings = load_settings(artifacts_dir=out, rules_file=rules)
     target = check_target(settings.artifacts_dir, version, replace)
     request = TrainingRequest(version, RuleSet.load(settings.rules_file), seed, data)

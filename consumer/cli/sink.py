@@ -1,0 +1,24 @@
+"""`bnpl-shadow sink`: one process of the sink service."""
+
+from __future__ import annotations
+
+import click
+
+from consumer import logs
+from consumer.cli.signals import stop_on_signals
+from consumer.services.sink import SinkService
+from consumer.settings import load_settings
+
+
+@click.command("sink")
+@click.option("--instance", help="Name of this process among its replicas.  [default: BNPL_INSTANCE, or 0]")
+def command(instance: str | None) -> None:
+    """Copy shadow scores into ClickHouse until stopped: one row a prediction.
+
+    Reads bnpl.shadow-scores in group bnpl-sink and fills table shadow_scores (see `bnpl-shadow migrate`).
+    While ClickHouse is away it waits, and scoring goes on. SIGTERM or Ctrl-C finishes what is under way; a
+    second one ends at once.
+    """
+    settings = load_settings(instance=instance)
+    logs.configure(settings.log_level, "sink")
+    SinkService(settings).run(stop_on_signals())
