@@ -56,13 +56,15 @@ class DeadLetterMeter:
         self._partitions: dict[int, _Partition] = {}
 
     def count(self, partitions: Positions, refused: Positions) -> None:
-        """Take in one batch: each record's partition, and the positions of the refused ones, ascending."""
-        if not len(refused) and all(not part.refused and not part.consecutive for part in self._partitions.values()):
-            return
+        """Take in one batch: each record's partition, and the positions of the refused ones."""
         bad = np.zeros(len(partitions), bool)
         bad[refused] = True
-        for partition in np.unique(partitions).tolist():
+        for partition in np.flatnonzero(np.bincount(partitions)).tolist():
             self._count_partition(partition, bad[partitions == partition])
+
+    def forget(self) -> None:
+        """Start anew: what was counted and not committed is read, and counted, again."""
+        self._partitions.clear()
 
     def _count_partition(self, partition: int, bad: npt.NDArray[np.bool_]) -> None:
         state = self._partitions.setdefault(partition, _Partition())

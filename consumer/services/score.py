@@ -105,7 +105,7 @@ class ScoreService:
         values = batch.values
         self._bound_bytes(values)
         decoded = refuse_impossible(self._reader.read(values), self._limits)
-        refused = np.array(sorted(bad.position for bad in decoded.rejected), np.int64)
+        refused = np.array([bad.position for bad in decoded.rejected], np.int64)
         self._meter.count(batch.partitions, refused)
         return decoded
 
@@ -139,6 +139,7 @@ class ScoreService:
         except Retryable as error:
             log.warning("not committed", reason=str(error))
         self._transaction.abandon()
+        self._meter.forget()
         self._group.rewind()
 
     def _count(self, batch: Batch, decoded: Decoded, shadow: Shadow) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pyarrow as pa
 from confluent_kafka import Producer
 
@@ -29,7 +30,7 @@ from consumer.errors import KafkaUnavailable, Retryable
 from consumer.logs import get_logger
 from consumer.services import loop
 from consumer.services.clickhouse import connect, errors_named
-from consumer.services.dead_letters import send_dead_letters
+from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.kafka import GroupMember, producer_config
 from consumer.services.loop import Background, Batch
 from consumer.services.tally import Tally
@@ -53,6 +54,7 @@ class SinkService:
         self._settings = settings
         registry = schema_registry(settings)
         self._reader = EventReader(WriterSchemas("shadow_event", registry), latest("shadow_event").schema["fields"])
+        self._meter = DeadLetterMeter(settings)
         self._tally = Tally(log, "stored")
         self._clickhouse = connect(settings)
         self._dead_letters = Producer(producer_config(settings))
@@ -81,6 +83,7 @@ class SinkService:
             return
         batch = Batch.of(messages)
         decoded = self._reader.read(batch.values)  # 2 decode
+        self._meter.count(batch.partitions, np.array([bad.position for bad in decoded.rejected], np.int64))
         rows = _rows(batch, decoded)
         self._settle()  # 3 settle
         self._inserting = batch
@@ -112,6 +115,7 @@ class SinkService:
         except Retryable as error:
             log.warning("not stored", reason=str(error))
         self._inserting = None
+        self._meter.forget()
         self._group.rewind()
 
 

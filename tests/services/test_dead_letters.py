@@ -1,0 +1,117 @@
+"""The dead-letter limit: a bad deploy must stop a service, not drain a topic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import Commands, committed, encoded, read_topic, send, shadow_events, simulated, wait_scored
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from consumer.errors import DeadLetterLimit
+from consumer.services.dead_letters import DeadLetterMeter
+from consumer.settings import Settings
+
+LIMITS = Settings(dead_letter_max_consecutive=4, dead_letter_max_ratio=0.3, dead_letter_ratio_min_records=10)
+
+
+class OneByOne:
+    """The limit as its settings describe it, record by record; the ratio is looked at after each batch."""
+
+    def __init__(self) -> None:
+        self.in_a_row: dict[int, int] = {}
+        self.seen: dict[int, list[bool]] = {}
+
+    def breaks(self, batch: list[tuple[int, bool]]) -> bool:
+        broken = False
+        for partition, bad in batch:
+            self.in_a_row[partition] = self.in_a_row.get(partition, 0) + 1 if bad else 0
+            self.seen.setdefault(partition, []).append(bad)
+            broken |= self.in_a_row[partition] >= LIMITS.dead_letter_max_consecutive
+        for partition in {partition for partition, _ in batch}:
+            seen = self.seen[partition]
+            enough = len(seen) >= LIMITS.dead_letter_ratio_min_records
+            broken |= enough and sum(seen) > LIMITS.dead_letter_max_ratio * len(seen)
+        return broken
+
+
+def count(meter: DeadLetterMeter, batch: list[tuple[int, bool]]) -> None:
+    partitions = np.array([partition for partition, _ in batch], np.int64)
+    meter.count(partitions, np.flatnonzero([bad for _, bad in batch]))
+
+
+def batches(bad: st.SearchStrategy[bool]) -> st.SearchStrategy[list[list[tuple[int, bool]]]]:
+    records = st.tuples(st.sampled_from([0, 1, 5]), bad)
+    return st.lists(st.lists(records, min_size=1, max_size=30), max_size=8)
+
+
+@given(batches(st.integers(0, 3).map(lambda draw: draw == 0)))
+@hypothesis_settings(deadline=None, max_examples=300)
+def test_the_meter_stops_where_counting_one_by_one_would(stream: list[list[tuple[int, bool]]]) -> None:
+    meter, naive = DeadLetterMeter(LIMITS), OneByOne()
+    for batch in stream:
+        if naive.breaks(batch):
+            with pytest.raises(DeadLetterLimit):
+                count(meter, batch)
+            return
+        count(meter, batch)
+
+
+def test_a_few_bad_records_after_many_good_ones_break_nothing() -> None:
+    meter = DeadLetterMeter(Settings(dead_letter_max_ratio=0.05, dead_letter_ratio_min_records=1000))
+    for _ in range(5):
+        count(meter, [(0, False)] * 1000)
+    count(meter, [(0, at % 10 == 0) for at in range(1000)])
+
+
+def test_old_records_fade_so_that_a_change_for_the_worse_is_seen() -> None:
+    meter = DeadLetterMeter(Settings(dead_letter_max_ratio=0.05))
+    for _ in range(1000):
+        count(meter, [(0, False)] * 1000)
+    with pytest.raises(DeadLetterLimit, match=r"partition 0: 5\.\d% of the last \d+ records are bad.*MAX_RATIO"):
+        for _ in range(10):
+            count(meter, [(0, at % 10 == 0) for at in range(1000)])
+
+
+def test_what_is_read_again_is_not_counted_twice() -> None:
+    meter = DeadLetterMeter(LIMITS)
+    count(meter, [(0, True)] * 3)
+    meter.forget()
+    count(meter, [(0, True)] * 3)
+    with pytest.raises(DeadLetterLimit, match="4 records in a row"):
+        count(meter, [(0, True)])
+
+
+def test_too_many_bad_records_in_a_row_stop_the_service_and_leave_the_topic_alone(
+    settings: Settings, commands: Commands
+) -> None:
+    good = [{"key": b"k", "partition": 0, "value": encoded(each)} for each in simulated(5)]
+    bad = [{"key": b"k", "partition": 0, "value": b"rubbish"}] * 100
+    send(settings, settings.topic_transactions, [*good, *bad, *good])
+
+    stopped = commands.start(settings, "score")
+    assert stopped.ended(40) == 1
+    assert "partition 0: 100 records in a row are bad" in stopped.output
+    assert "raise BNPL_DEAD_LETTER_MAX_CONSECUTIVE" in stopped.output
+    assert committed(settings) == 0
+    assert not read_topic(settings, settings.topic_dead_letters)
+    assert not shadow_events(settings)
+
+    going = commands.start(settings, "score", BNPL_DEAD_LETTER_MAX_CONSECUTIVE="101")
+    wait_scored(settings)
+    going.terminate()
+    assert going.ended(25) == 0
+    assert len(read_topic(settings, settings.topic_dead_letters)) == 100
+    assert len(shadow_events(settings)) == 10
+
+
+def test_too_large_a_share_of_bad_records_stops_the_service(settings: Settings, commands: Commands) -> None:
+    values = [b"rubbish" if at % 15 == 0 else encoded(each) for at, each in enumerate(simulated(1500))]
+    send(settings, settings.topic_transactions, [{"key": b"k", "partition": 1, "value": each} for each in values])
+    stopped = commands.start(settings, "score")
+    assert stopped.ended(40) == 1
+    assert "partition 1: 6.7% of the last 1500 records are bad" in stopped.output
+    assert "raise BNPL_DEAD_LETTER_MAX_RATIO" in stopped.output
+    assert committed(settings) == 0
+    assert not read_topic(settings, settings.topic_dead_letters)
