@@ -1,0 +1,99 @@
+"""What the README and docs/ say is run, compared or followed here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from harness import read_topic, running, send_events, simulated, wait_stored
+
+from consumer.cli.main import COMMANDS, cli
+from consumer.cli.settings import markdown_table
+from consumer.contracts.events import EventReader
+from consumer.contracts.schemas import WriterSchemas
+from consumer.contracts.transaction import FIELDS
+from consumer.scoring.controller import ShadowModeController
+from consumer.services.score import ScoreService
+from consumer.services.sink import SinkService
+from consumer.settings import PROJECT, Settings
+
+README = (PROJECT / "README.md").read_text()
+PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+SHELL = re.findall(r"```sh\n(.*?)```", "\n".join(page.read_text() for page in PAGES), re.S)
+
+
+def python_block(containing: str, settings: Settings) -> str:
+    """The README's Python block that has this text, led to the test's own topics and database."""
+    (block,) = [block for block in PYTHON if containing in block]
+    assert settings.clickhouse_url
+    return (
+        block.replace("127.0.0.1:19092", settings.kafka_bootstrap_servers or "")
+        .replace("http://127.0.0.1:18123", settings.clickhouse_url.get_secret_value())
+        .replace("bnpl.transactions", settings.topic_transactions)
+    )
+
+
+def test_the_producer_example_sends_a_transaction_that_is_let_in(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    exec(python_block("Producer(", settings), {})
+    (message,) = read_topic(settings, settings.topic_transactions)
+    decoded = EventReader(WriterSchemas("transaction"), FIELDS).read([message.value()])
+    assert decoded.batch.column("transaction_id").to_pylist() == ["t-1001"]
+    assert message.key() == b"c-77"
+
+
+def test_the_query_example_shows_what_was_stored(
+    settings: Settings, controller: ShadowModeController, capsys: pytest.CaptureFixture[str]
+) -> None:
+    send_events(settings, simulated(200))
+    with running(ScoreService(settings, controller)), running(SinkService(settings)):
+        wait_stored(settings, 200)
+    exec(python_block("query_df", settings), {})
+    assert "approve" in capsys.readouterr().out
+
+
+def test_the_in_process_example_prints_a_decision_and_a_score(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(python_block("score_single", settings), {})
+    decision, score = capsys.readouterr().out.split()
+    assert decision == "approve"
+    assert 0 < float(score) < 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]*)(?:#[^)]*)?\)", page.read_text()):
+        assert not target or (page.parent / target).exists(), target
+
+
+def test_the_settings_page_holds_every_setting_as_it_is() -> None:
+    assert markdown_table() in (PROJECT / "docs" / "settings.md").read_text()
+
+
+def test_every_command_of_a_page_exists() -> None:
+    named = {match for block in SHELL for match in re.findall(r"bnpl-shadow ([a-z-]+)", block)}
+    assert named, "no page names a command"
+    assert named <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.split()) > 15
+
+
+def test_make_help_lists_what_the_readme_names() -> None:
+    listed = subprocess.run(
+        ["make", "help"], cwd=PROJECT, capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    named = set(re.findall(r"make ([a-z]+)", README))
+    assert {"demo", "test", "up"} <= named
+    assert all(f"make {target}" in listed for target in named)
