@@ -50,7 +50,7 @@ from consumer.research.simulate import SimulationConfig, json_lines, simulate
 def command(
     events: int, seed: int, start: datetime, days: int, customers: int | None, outcomes: bool, output: Path
 ) -> None:
-    """Write seeded, realistic transactions as JSON lines, in order of time.
+    """Write seeded, plausible transactions as JSON lines, in order of time.
 
     About 5 % of customers miss a payment, weakly foretold by the risk score; purchases follow the hour and
     the weekday; customers come back. A few transactions are declined at checkout: nobody learns their
