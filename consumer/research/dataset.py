@@ -26,8 +26,9 @@ Codes = npt.NDArray[np.int64]
 LABEL = "will_default"
 DAY_MS = 86_400_000
 _LINES_AT_ONCE = 20_000
-_ANY_AGE = Limits(max_future_seconds=86_400, max_age_days=36_500)
-"""Research data may be old; only its values must be possible."""
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_CENTURY = Limits(max_future_seconds=36_500 * 86_400, max_age_days=36_500)
+"""Research data may be of any age, whatever today's date; a time a century from the epoch is a fault of units."""
 
 
 class DatasetError(BnplError):
@@ -205,7 +206,7 @@ def _columns(path: Path, first_line: int, events: Sequence[Mapping[str, Any]]) -
     except InvalidRecord:
         number, error = next(_faults(first_line, events))
         raise DatasetError(f"{path} line {number}: {error}") from None
-    checked = refuse_impossible(Decoded(batch, np.arange(len(events))), _ANY_AGE)
+    checked = refuse_impossible(Decoded(batch, np.arange(len(events))), _CENTURY, now=_EPOCH)
     if checked.rejected:
         bad = min(checked.rejected, key=lambda rejected: rejected.position)
         raise DatasetError(f"{path} line {first_line + bad.position}: {bad.reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from trained_set import Trained, simulated
 
 from consumer.cli.train import command
 from consumer.errors import ArtifactError
-from consumer.research.dataset import DatasetError, make_dataset, read_dataset, split_by_time
+from consumer.research.dataset import DatasetError, make_dataset, read_dataset, read_rows, split_by_time
 from consumer.research.measures import calibration, discrimination, frozen_bins, ranking
 from consumer.research.production import rules_flags, train
 from consumer.research.simulate import SimulationConfig, json_lines
@@ -244,6 +245,23 @@ def test_an_impossible_value_is_named_by_file_and_number(tmp_path: Path) -> None
     lines[4] = orjson.dumps(orjson.loads(lines[4]) | {"amount": -5.0})
     path.write_bytes(b"\n".join(lines))
     with pytest.raises(DatasetError, match=r"bad\.jsonl line 5: amount is negative"):
+        read_dataset([path])
+
+
+@pytest.mark.parametrize("start", [date(2001, 2, 3), date(2090, 2, 3)])
+def test_research_data_may_be_of_any_age_whatever_todays_date(tmp_path: Path, start: date) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(json_lines(simulated(SimulationConfig(events=50, start=start))))
+    assert len(read_rows([path])[1]) == 50
+
+
+def test_a_time_in_the_wrong_unit_is_named_by_file_and_number(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    lines = json_lines(simulated(SimulationConfig(events=7))).splitlines()
+    microseconds = 1_780_000_000_000_000
+    lines[2] = orjson.dumps(orjson.loads(lines[2]) | {"transaction_timestamp": microseconds})
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(DatasetError, match=r"bad\.jsonl line 3: transaction_timestamp lies in the future"):
         read_dataset([path])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 
 from consumer.contracts.transaction import columns_from_dicts
 from consumer.errors import ArtifactError
+from consumer.research.golden import golden_rows
 from consumer.scoring.artifacts import (
     ModelEntry,
     ModelSet,
@@ -191,6 +193,14 @@ def test_a_golden_score_that_does_not_come_out_is_refused(folder: Path) -> None:
     edit(folder / "manifest.json", nudge)
     with pytest.raises(ArtifactError, match=r"golden rows do not hold: logistic differs by 2e-09"):
         load_model_set(folder)
+
+
+def test_golden_rows_hold_however_old_their_events_are() -> None:
+    """A set must load years from now, when its golden events are older than any that the service lets in."""
+    model_set = load_model_set(SHIPPED)
+    events = [row.event | {"transaction_timestamp": "2001-02-03T04:05:06.789Z"} for row in model_set.golden]
+    aged = replace(model_set, golden=golden_rows(model_set, events))
+    assert check_golden(aged, aged.scores) == 0.0
 
 
 def test_a_golden_feature_that_does_not_come_out_is_refused_by_name(folder: Path) -> None:
