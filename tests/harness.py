@@ -309,15 +309,19 @@ def shadow_events(settings: Settings) -> list[Event]:
     return [decoded(message.value()) for message in read_topic(settings, settings.topic_shadow_scores)]
 
 
-def committed(settings: Settings) -> int:
-    """Transactions that the score group has committed."""
-    with GroupLag(settings, settings.score_group, settings.topic_transactions) as lag:
-        return sum(part.committed for part in lag.partitions())
+def committed(lag: GroupLag) -> int:
+    """Records that a group has committed."""
+    return sum(part.committed for part in lag.partitions())
+
+
+def score_lag(settings: Settings) -> GroupLag:
+    """To ask how far the score group is; a context manager."""
+    return GroupLag(settings, settings.score_group, settings.topic_transactions)
 
 
 def wait_scored(settings: Settings, seconds: float = 30) -> None:
     """Wait until the score group has committed everything that is in its topic."""
-    with GroupLag(settings, settings.score_group, settings.topic_transactions) as lag:
+    with score_lag(settings) as lag:
         eventually(
             lambda: not sum(part.messages for part in lag.partitions()), seconds, lambda: f"lag {lag.partitions()}"
         )

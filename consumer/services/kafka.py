@@ -107,13 +107,13 @@ def producer_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-def transactional_producer(settings: Settings, service: str) -> Producer:
-    """The one producer of this instance of a service; an older one under the same id is fenced off.
+def transactional_producer(settings: Settings, group: str) -> Producer:
+    """The one producer of this instance in a group; an older one under the same id is fenced off.
 
     Raises KafkaUnavailable when the broker does not answer.
     """
     config = producer_config(settings) | {
-        "transactional.id": f"bnpl-{service}-{settings.instance}",
+        "transactional.id": f"{group}-{settings.instance}",
         "transaction.timeout.ms": settings.transaction_timeout_ms,
         "delivery.timeout.ms": settings.transaction_timeout_ms,
         "linger.ms": 1,

@@ -63,7 +63,7 @@ class ScoreService:
         self._tally = Tally(log, "scored")
         self._wanted = settings.batch_max_records
         self._committing = Background()
-        self._transaction = Transaction(settings, "score")
+        self._transaction = Transaction(settings, settings.score_group)
         self._group = GroupMember(
             settings, settings.score_group, [settings.topic_transactions], self._committing.settle
         )

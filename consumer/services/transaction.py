@@ -16,14 +16,14 @@ from consumer.settings import Settings
 class Transaction:
     """One Kafka transaction after the other: begun, filled through `producer`, committed with its offsets.
 
-    `service` and BNPL_INSTANCE make the transactional id: a second process under the same id fences this one.
+    `group` and BNPL_INSTANCE make the transactional id: a second process under the same id fences this one.
     """
 
-    def __init__(self, settings: Settings, service: str) -> None:
+    def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
-        self._service = service
+        self._group = group
         self._begun = False
-        self.producer: Producer = transactional_producer(settings, service)
+        self.producer: Producer = transactional_producer(settings, group)
 
     def begin(self) -> None:
         """Step 6 begins. Raises one of our errors."""
@@ -61,7 +61,7 @@ class Transaction:
             failure = as_error(error)
             if isinstance(failure, Fenced):
                 raise failure from error
-            self.producer = transactional_producer(self._settings, self._service)
+            self.producer = transactional_producer(self._settings, self._group)
         self._begun = False
 
     @staticmethod
