@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 
@@ -62,6 +63,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; an error of ours is printed as one message and exits 1, an interrupt exits 130."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
