@@ -58,6 +58,10 @@ class SchemaRegistry:
             raise SchemaError(f"the registry does not know subject {subject} and did not create it")
         return int(registered)
 
+    def close(self) -> None:
+        """Let go of the connections; nothing can be asked afterwards."""
+        self._client.close()
+
     @staticmethod
     def _ask(question: Callable[[], Any]) -> Any:
         try:
