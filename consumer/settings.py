@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     artifact_version: str = "v1"
     """Which of them scores."""
     artifact_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """Pins the models: the SHA-256 of their manifest, as `bnpl-shadow artifacts ls` shows it."""
+    """Pins the models: the SHA-256 of their manifest, as `bnpl-shadow artifacts verify` shows it."""
     rules_file: Directory = PROJECT / "artifacts" / "rules" / "rules_v1.json"
     """The rule set that decides."""
     migrations_dir: Directory = PROJECT / "deploy" / "clickhouse"
