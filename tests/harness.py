@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -185,13 +185,13 @@ class Service(Protocol):
 
 
 @contextmanager
-def running(service: Service) -> Iterator[None]:
+def running(service: Service) -> Iterator[Future[None]]:
     """A service in a thread of this process; raises what it raised once it is told to stop."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(service.run, stop)
         try:
-            yield
+            yield run
         finally:
             stop.set()
             run.result(30)  # in the finally: a service that failed is why the test did

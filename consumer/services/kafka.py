@@ -36,6 +36,8 @@ LARGEST_RECORD_BYTES = 2 * 1024 * 1024
 """Twice the broker's default for a record: a dead letter is its record plus headers."""
 _NETWORK_TIMEOUT_MS = 10_000
 _BACKLOG_SECONDS = 0.5
+_UNSUPPORTED = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
+"""What the client's fatal error for a broker without KIP-848 groups quotes; its own code says no more than fatal."""
 
 
 def bootstrap_servers(settings: Settings) -> str:
@@ -131,6 +133,19 @@ def admin(settings: Settings) -> AdminClient:
     return AdminClient(common_config(settings))
 
 
+def require_topics(settings: Settings, *names: str) -> None:
+    """Ask once before starting: raises KafkaUnavailable when no broker answers, Fatal that names each topic that is
+    not there.
+    """
+    try:
+        found = admin(settings).list_topics(timeout=_NETWORK_TIMEOUT_MS / 1000).topics
+    except KafkaException as error:
+        raise KafkaUnavailable(f"Kafka does not answer at {bootstrap_servers(settings)}") from error
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise Fatal(f"Kafka has no topic {', '.join(missing)}: run `bnpl-shadow topics apply`")
+
+
 def as_error(error: KafkaException) -> BnplError:
     """A client's exception as one of ours: Fenced, Fatal, or KafkaUnavailable for whatever may pass."""
     cause: KafkaError = error.args[0]
@@ -140,6 +155,7 @@ def as_error(error: KafkaException) -> BnplError:
             "BNPL_INSTANCE, or stop the other one"
         )
     if cause.fatal() or cause.code() in (
+        KafkaError._FATAL,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
@@ -199,8 +215,10 @@ class GroupMember:
 
     def _judge(self, failures: list[KafkaError]) -> None:
         for failure in failures:
-            unsupported = failure.code() in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION)
-            if unsupported and self._protocol == "consumer" and self._settings.group_protocol == "auto":
+            unsupported = self._protocol == "consumer" and _UNSUPPORTED in failure.str()
+            if unsupported and self._settings.group_protocol == "consumer":
+                raise Fatal("the broker has no KIP-848 groups: set BNPL_GROUP_PROTOCOL to auto or classic")
+            if unsupported:
                 log.warning("the broker has no KIP-848 groups: joining by the classic protocol")
                 self.consumer.close()
                 self._protocol = "classic"
@@ -238,8 +256,10 @@ class GroupMember:
         log.info("assigned %s", _names(partitions))
 
     def _revoke(self, _: Consumer, partitions: list[Any]) -> None:
-        self._on_leave()
-        self._forget("revoked", partitions)
+        try:
+            self._on_leave()
+        finally:
+            self._forget("revoked", partitions)
 
     def _lose(self, _: Consumer, partitions: list[Any]) -> None:
         self._forget("lost", partitions)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from consumer.clock import Deadline
 from consumer.services.kafka import as_error, consumer_config
 from consumer.settings import Settings
 
 _TIMEOUT_SECONDS = 5.0
+_WAIT_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,20 @@ class GroupLag:
 
     def partitions(self) -> list[PartitionLag]:
         """Lag by partition. Raises KafkaUnavailable when the broker does not answer in time."""
-        try:
-            found = self._consumer.list_topics(self._topic, _TIMEOUT_SECONDS).topics[self._topic]
-            asked = [TopicPartition(self._topic, number) for number in sorted(found.partitions)]
-            committed = self._consumer.committed(asked, _TIMEOUT_SECONDS)
-            return [PartitionLag(each.partition, max(0, each.offset), self._end(each.partition)) for each in committed]
-        except KafkaException as error:
-            raise as_error(error) from error
+        deadline = Deadline.after(_TIMEOUT_SECONDS)
+        while True:
+            try:
+                return self._ask()
+            except KafkaException as error:  # a group's coordinator moves, and is not there in a broker's first seconds
+                if deadline.passed:
+                    raise as_error(error) from error
+                time.sleep(_WAIT_SECONDS)
+
+    def _ask(self) -> list[PartitionLag]:
+        found = self._consumer.list_topics(self._topic, _TIMEOUT_SECONDS).topics[self._topic]
+        asked = [TopicPartition(self._topic, number) for number in sorted(found.partitions)]
+        committed = self._consumer.committed(asked, _TIMEOUT_SECONDS)
+        return [PartitionLag(each.partition, max(0, each.offset), self._end(each.partition)) for each in committed]
 
     def _end(self, partition: int) -> int:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), _TIMEOUT_SECONDS)

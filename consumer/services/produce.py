@@ -24,7 +24,7 @@ from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import writer_header
 from consumer.contracts.transaction import EVENT_SCHEMA, columns_from_dicts
 from consumer.errors import InvalidRecord, KafkaUnavailable
-from consumer.services.kafka import as_error, producer_config
+from consumer.services.kafka import as_error, producer_config, require_topics
 from consumer.settings import Settings
 
 CHUNK_LINES = 2_000
@@ -116,8 +116,9 @@ class TransactionSender:
     """Sends transactions to the topic, keyed by customer. `flush` before trusting `sent`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         topic = settings.topic_transactions
+        require_topics(settings, topic, settings.topic_dead_letters)
+        self._settings = settings
         self._writer = EventWriter("transaction", writer_header("transaction", topic, schema_registry(settings)))
         self._producer = Producer(
             producer_config(settings)

@@ -36,7 +36,7 @@ from consumer.scoring.controller import Shadow, ShadowModeController
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
 from consumer.services import loop
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
-from consumer.services.kafka import GroupMember, as_error
+from consumer.services.kafka import GroupMember, as_error, require_topics
 from consumer.services.loop import Background, Batch
 from consumer.services.tally import Tally
 from consumer.services.transaction import Transaction
@@ -49,6 +49,8 @@ class ScoreService:
     """One member of the score group. `run` returns after `stop` is set and what was published is committed."""
 
     def __init__(self, settings: Settings, controller: ShadowModeController) -> None:
+        topics = settings.topic_transactions, settings.topic_shadow_scores, settings.topic_dead_letters
+        require_topics(settings, *topics)
         self._settings = settings
         self._controller = controller
         registry = schema_registry(settings)

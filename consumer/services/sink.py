@@ -31,7 +31,7 @@ from consumer.logs import get_logger
 from consumer.services import loop
 from consumer.services.clickhouse import connect, errors_named
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
-from consumer.services.kafka import GroupMember, producer_config
+from consumer.services.kafka import GroupMember, producer_config, require_topics
 from consumer.services.loop import Background, Batch
 from consumer.services.tally import Tally
 from consumer.settings import Settings
@@ -51,6 +51,7 @@ class SinkService:
     """One member of the sink group. `run` returns after `stop` is set and what was inserted is committed."""
 
     def __init__(self, settings: Settings) -> None:
+        require_topics(settings, settings.topic_shadow_scores, settings.topic_dead_letters)
         self._settings = settings
         registry = schema_registry(settings)
         self._reader = EventReader(WriterSchemas("shadow_event", registry), latest("shadow_event").schema["fields"])
@@ -61,6 +62,11 @@ class SinkService:
         self._insertion = Background()
         self._group = GroupMember(settings, settings.sink_group, [settings.topic_shadow_scores], self._settle)
         self._inserting: Batch | None = None
+
+    @property
+    def records(self) -> int:
+        """Shadow events taken in since the start, good and bad."""
+        return self._tally.totals["records"]
 
     def run(self, stop: threading.Event) -> None:
         """Store until told to stop. Raises a Fatal error when going on would do harm."""
@@ -97,10 +103,10 @@ class SinkService:
         self._send_dead_letters(batch, decoded)
 
     def _settle(self) -> None:
-        """Wait for the insert under way, then commit it; raises what either failed with."""
+        """Wait for the insert under way, then commit it; raises what either failed with, and then never commits it."""
+        inserted, self._inserting = self._inserting, None
         self._insertion.settle()
-        if self._inserting is not None:
-            inserted, self._inserting = self._inserting, None
+        if inserted is not None:
             self._group.commit(inserted.next_offsets)  # 5 commit
 
     def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
@@ -114,7 +120,6 @@ class SinkService:
             self._settle()
         except Retryable as error:
             log.warning("not stored", reason=str(error))
-        self._inserting = None
         self._meter.forget()
         self._group.rewind()
 

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported 
 )
 
 from consumer.errors import Fatal
-from consumer.services.kafka import LARGEST_RECORD_BYTES, admin, as_error
+from consumer.services.kafka import LARGEST_RECORD_BYTES, admin, as_error, require_topics
 from consumer.settings import Settings
 
 _TIMEOUT_SECONDS = 15.0
@@ -65,6 +65,7 @@ def apply(settings: Settings) -> list[Applied]:
 
     Raises Fatal when the broker refuses, KafkaUnavailable when it does not answer.
     """
+    require_topics(settings)
     client = admin(settings)
     topics = wanted(settings)
     news = [
