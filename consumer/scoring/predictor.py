@@ -84,10 +84,11 @@ class BNPLMultiModelPredictor:
         scores = np.empty((len(entries), len(matrix)))
         errors: dict[str, str] = {}
         rows, fused = self._fused
-        if fused is not None:
-            scores[rows] = fused.score(matrix)
-        if self._slow and len(matrix):  # scikit-learn raises over no rows
-            self._score_slow(matrix, scores, errors)
+        with np.errstate(over="ignore", invalid="ignore"):  # an absurd amount costs its own scores, and no warning
+            if fused is not None:
+                scores[rows] = fused.score(matrix)
+            if self._slow and len(matrix):  # scikit-learn raises over no rows
+                self._score_slow(matrix, scores, errors)
         finite = np.isfinite(scores)
         if finite.all():
             consensus = scores.mean(axis=0)
@@ -108,23 +109,26 @@ class BNPLMultiModelPredictor:
         return {entry.name: row for entry, row in zip(self.model_set.models, scores, strict=True)}
 
     def _score_slow(self, matrix: Floats, scores: Floats, errors: dict[str, str]) -> None:
+        """Score the rows that scikit-learn takes: it computes in float32 here and there, and raises beyond it."""
+        scores[self._slow] = np.nan
         try:
             prepared = self.model_set.preprocess(matrix)
-            prepared.flags.writeable = False
         except Exception as error:  # noqa: BLE001 a failing preprocessor takes its models, not the batch
-            for at in self._slow:
-                scores[at] = np.nan
-                errors[self.model_set.models[at].name] = type(error).__name__
+            errors.update((self.model_set.models[at].name, type(error).__name__) for at in self._slow)
             return
+        taken = np.flatnonzero(np.abs(prepared).max(axis=1) <= np.finfo(np.float32).max)
+        if not len(taken):
+            return
+        prepared = prepared[taken]
+        prepared.flags.writeable = False  # one model must not change what another sees
         for at in self._slow:
             entry = self.model_set.models[at]
             try:
                 given = estimator_scores(entry, prepared)
-                if given.shape != scores[at].shape:
-                    raise ValueError(f"{len(given)} scores for {len(prepared)} rows")
-                scores[at] = given
+                if given.shape != taken.shape:
+                    raise ValueError(f"{len(given)} scores for {len(taken)} rows")
+                scores[at, taken] = given
             except Exception as error:  # noqa: BLE001 whatever a model raises is its own failure
-                scores[at] = np.nan
                 errors[entry.name] = type(error).__name__
 
     def predict_single_transaction(self, transaction: Mapping[str, Any]) -> dict[str, Any]:
