@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     batch_max_bytes: Positive = 64 * 1024 * 1024
     """Bytes fetched ahead, and bytes of one batch, at the most."""
     batch_max_wait_ms: Positive = 20
-    """How long a quiet service waits for a batch to fill: its latency when there is little to do."""
+    """How long a quiet score service waits for a batch to fill: its latency when there is little to do."""
+    sink_max_wait_ms: Positive = 1000
+    """How long the sink waits for a batch to fill: ClickHouse wants few large inserts, about one a second."""
     transaction_timeout_ms: Annotated[int, Field(ge=1000, le=20_000)] = 10_000
     """After this long the broker aborts a transaction that is not committed."""
     max_poll_interval_ms: Annotated[int, Field(ge=30_000)] = 60_000

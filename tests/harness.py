@@ -80,6 +80,7 @@ def fresh_settings(stack: LocalStack, state_dir: Path, **changes: Any) -> Iterat
             "score_group": f"{name}-score",
             "sink_group": f"{name}-sink",
             "instance": name,
+            "sink_max_wait_ms": 50,
         }
         settings = Settings(**(given | changes))
         prepare(settings)

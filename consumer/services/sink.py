@@ -80,7 +80,7 @@ class SinkService:
             log.info("stopped")
 
     def _run_once(self) -> None:
-        wait = self._settings.batch_max_wait_ms / 1000
+        wait = self._settings.sink_max_wait_ms / 1000
         messages = self._group.read(self._settings.batch_max_records, wait)  # 1 read
         if not messages:
             if self._insertion.done:
