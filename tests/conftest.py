@@ -17,9 +17,19 @@ from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--docker", action="store_true", help="run on servers in containers instead of the local stack")
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A started local stack that ends with this process, however that ends."""
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A started local stack that ends with this process, however that ends; with --docker, servers in containers."""
+    if request.config.getoption("--docker"):
+        from docker_servers import docker_servers
+
+        with docker_servers() as servers:
+            yield servers
+        return
     with LocalStack(tmp_path_factory.mktemp("stack"), kafka_port=0, clickhouse_port=0) as running:
         running.start(print)
         yield running
