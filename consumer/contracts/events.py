@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import fastavro
 import numpy as np
 import pyarrow as pa
 
@@ -93,7 +94,12 @@ class _Parser:
 
     def __init__(self, writer: Schema, fields: Sequence[dict[str, Any]], labels: Counter[str]) -> None:
         self._resolution = Resolution(writer, fields)
-        self._decoder: BodyDecoder = decoder(writer)
+        try:
+            self._decoder: BodyDecoder = decoder(writer)
+        except (ValueError, fastavro.schema.SchemaParseException):
+            raise InvalidRecord(
+                "unusable_schema", "the writer's schema has names or types that Avro does not allow"
+            ) from None
         self._labels = labels
         self._label_fields = [each["name"] for each in writer["fields"] if each["name"] in LABEL_FIELDS]
 

@@ -11,7 +11,7 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 import pytest
-from avro_strategies import encode
+from avro_strategies import encode, record
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import Transaction, examples, transaction
@@ -150,6 +150,31 @@ def test_a_writer_that_lacks_a_required_field_or_gives_it_another_type_is_refuse
         decoded = with_them.read(values)
         assert reasons(decoded) == {0: "missing_field", 1: "wrong_type", 2: "missing_value"}
         assert ids(decoded) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"name": "a-b", "type": "string"},
+        {"name": "", "type": "string"},
+        {"name": "é", "type": "string"},
+        {"name": "amount", "type": "double"},
+        {"name": "added", "type": {"type": "error", "name": "E", "fields": []}},
+        {"name": "added", "type": {"type": "array", "items": record(["long"], "I-1")}},
+        {
+            "name": "added",
+            "type": {"type": "array", "items": {**record(["long"]), "fields": record(["long"])["fields"] * 2}},
+        },
+    ],
+    ids=str,
+)
+def test_a_schema_that_avro_does_not_allow_is_the_records_fault(field: Any) -> None:
+    odd = changed("add", **field)
+    with_it = reader(_1=odd)
+    for _ in range(2):
+        decoded = with_it.read([confluent(1) + b"body", *written([transaction()])])
+        assert reasons(decoded) == {0: "unusable_schema"}
+        assert ids(decoded) == ["t-1"]
 
 
 def test_a_writer_without_an_optional_field_is_read_with_its_default() -> None:

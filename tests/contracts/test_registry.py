@@ -10,6 +10,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 import requests
@@ -146,7 +147,7 @@ def test_a_schema_that_refers_to_another_subject_is_the_records_fault(
 ) -> None:
     name = f"{topic.replace('-', '_')}.Part"
     registry.register(f"{topic}-part", {"type": "record", "name": name, "fields": [{"name": "a", "type": "string"}]})
-    body = {
+    body: dict[str, Any] = {
         "schema": json.dumps(changed_schema(name="part", type=name)),
         "references": [{"name": name, "subject": f"{topic}-part", "version": 1}],
     }
@@ -155,7 +156,7 @@ def test_a_schema_that_refers_to_another_subject_is_the_records_fault(
     assert named(decoded) == ([], {0: "unusable_schema"})
 
 
-def _post(apicurio: ApicurioRegistry, subject: str, body: dict[str, object]) -> int:
+def _post(apicurio: ApicurioRegistry, subject: str, body: dict[str, Any]) -> int:
     answer = requests.post(f"{apicurio.address}/subjects/{subject}-value/versions", json=body, timeout=5)
     answer.raise_for_status()
     schema_id: int = answer.json()["id"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ MISBEHAVIOURS = {
 }
 
 
+@cache
 def healthy() -> dict[str, Any]:
     """Two fused models and two that run by themselves."""
     return {
@@ -134,7 +136,7 @@ def test_a_fifth_model_flows_through() -> None:
 
 def test_a_transaction_scores_the_same_alone_and_in_a_batch() -> None:
     one = predictor(**healthy())
-    events = transactions().slice(0, 40).to_pylist()
+    events = transactions().slice(0, 20).to_pylist()
     whole = one.predict_batch(one.model_set.engineer.engineer(columns_from_dicts(events)))
     for at, event in enumerate(events):
         told = one.predict_single_transaction(event)
@@ -178,13 +180,13 @@ def test_scoring_leaves_the_callers_features_as_they_were_and_writable() -> None
 
 def test_a_flag_is_raised_at_the_threshold_and_only_with_a_score() -> None:
     one = misbehaving("raises", **healthy())
-    for event in transactions().slice(0, 60).to_pylist():
+    for event in transactions().slice(0, 20).to_pylist():
         for name, model in one.predict_single_transaction(event)["models"].items():
             assert model["flag"] == (None if name == "culprit" else model["score"] >= 0.5)
 
 
 def test_the_champion_decides_by_its_flag_and_only_advises() -> None:
-    one = predictor(**healthy())
+    one = predictor(logistic=healthy()["logistic"])
     decisions = set()
     for event in transactions().slice(0, 200).to_pylist():
         told = one.predict_single_transaction(event)

@@ -7,6 +7,7 @@ import hmac
 import io
 import math
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import fastavro
@@ -38,6 +39,7 @@ class EveryOther(ClassifierMixin, BaseEstimator):
         return chances
 
 
+@cache
 def shadow_controller() -> ShadowModeController:
     return controller(logistic=fit(LogisticRegression()), ridge=fit(RidgeClassifier()), gaps=EveryOther())
 
