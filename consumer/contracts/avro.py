@@ -26,6 +26,9 @@ from consumer.errors import InvalidRecord
 Schema = dict[str, Any]
 Positions = npt.NDArray[np.int64]
 
+_FEW = 16
+"""About as many records as the reference reads in the time that pyruhvro and its checks take for any small batch."""
+
 SCALARS = ("string", "boolean", "int", "long", "float", "double")
 
 
@@ -135,7 +138,7 @@ class ReferenceDecoder:
 
 
 class ArrowDecoder:
-    """pyruhvro, a whole batch at once. A failing batch is halved until bad records stand alone before the reference."""
+    """pyruhvro, a whole batch at once. A failing batch is halved until few enough are left for the reference."""
 
     def __init__(self, schema: Schema) -> None:
         self._reference = ReferenceDecoder(schema)
@@ -146,41 +149,30 @@ class ArrowDecoder:
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
         """Columns of the good bodies; see BodyDecoder."""
-        bodies = bodies if isinstance(bodies, list) else list(bodies)
-        whole = self._read(bodies)
-        if whole is not None:
-            return Decoded(whole, np.arange(len(bodies)))
-        good: list[tuple[int, pa.RecordBatch]] = []
+        good: list[tuple[Positions, pa.RecordBatch]] = []
         rejected: list[Rejected] = []
-        self._split(bodies, 0, good, rejected)
-        batches = [batch for _, batch in good]
-        positions = [np.arange(start, start + batch.num_rows) for start, batch in good]
+        self._split(bodies if isinstance(bodies, list) else list(bodies), 0, good, rejected)
+        if len(good) == 1:
+            positions, batch = good[0]
+            return Decoded(batch, positions, rejected)
         return Decoded(
-            pa.Table.from_batches(batches, self._arrow).combine_chunks().to_batches()[0]
-            if batches
-            else pa.RecordBatch.from_pylist([], self._arrow),
-            np.concatenate(positions) if positions else np.empty(0, np.int64),
-            rejected,
+            pa.concat_batches([batch for _, batch in good]), np.concatenate([at for at, _ in good]), rejected
         )
 
     def _split(
-        self,
-        bodies: list[bytes],
-        start: int,
-        good: list[tuple[int, pa.RecordBatch]],
-        rejected: list[Rejected],
+        self, bodies: list[bytes], start: int, good: list[tuple[Positions, pa.RecordBatch]], rejected: list[Rejected]
     ) -> None:
-        half = len(bodies) // 2
-        for part, at in ((bodies[:half], start), (bodies[half:], start + half)):
-            if not part:
-                continue
-            batch = self._read(part)
-            if batch is not None:
-                good.append((at, batch))
-            elif len(part) == 1:
-                self._decide_one(part, at, good, rejected)
-            else:
-                self._split(part, at, good, rejected)
+        batch = self._read(bodies)
+        if batch is not None:
+            good.append((np.arange(start, start + len(bodies)), batch))
+        elif len(bodies) <= _FEW:
+            decided = self._reference.decode(bodies)
+            good.append((decided.positions + start, decided.batch))
+            rejected.extend(Rejected(start + bad.position, bad.reason) for bad in decided.rejected)
+        else:
+            half = len(bodies) // 2
+            self._split(bodies[:half], start, good, rejected)
+            self._split(bodies[half:], start + half, good, rejected)
 
     def _read(self, bodies: list[bytes]) -> pa.RecordBatch | None:
         """The bodies as columns, or None when at least one of them is bad."""
@@ -201,15 +193,6 @@ class ArrowDecoder:
             if limits["min"].is_valid and (limits["min"].as_py() < -(2**31) or limits["max"].as_py() >= 2**31):
                 return False
         return True
-
-    def _decide_one(
-        self, body: list[bytes], at: int, good: list[tuple[int, pa.RecordBatch]], rejected: list[Rejected]
-    ) -> None:
-        decided = self._reference.decode(body)
-        if decided.rejected:
-            rejected.append(Rejected(at, decided.rejected[0].reason))
-        else:
-            good.append((at, decided.batch))
 
 
 def _is_ascii(column: pa.Array) -> bool:
