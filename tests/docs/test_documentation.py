@@ -97,3 +97,11 @@ def test_make_help_lists_what_the_readme_names() -> None:
     named = set(re.findall(r"make ([a-z]+)", README))
     assert {"demo", "test", "up"} <= named
     assert all(f"make {target}" in listed for target in named)
+
+
+def test_every_reason_of_a_dead_letter_is_on_the_architecture_page() -> None:
+    code = "\n".join(path.read_text() for path in (PROJECT / "consumer").rglob("*.py"))
+    reasons = set(re.findall(r'InvalidRecord\(\s*"([a-z_0-9]+)"', code)) | set(re.findall(r'yield "([a-z_]+)", ', code))
+    page = (PROJECT / "docs" / "architecture.md").read_text()
+    assert len(reasons) > 20
+    assert not [reason for reason in reasons if f"`{reason}`" not in page]
