@@ -44,6 +44,9 @@ from consumer.settings import Settings
 
 log = get_logger(__name__)
 
+_GRACE_SECONDS = 5.0
+"""How long after its timeout a commit is given up: the client may overstay it forever (confluentinc/librdkafka#5456)."""
+
 
 class ScoreService:
     """One member of the score group. `run` returns after `stop` is set and what was published is committed."""
@@ -64,7 +67,7 @@ class ScoreService:
         self._meter = DeadLetterMeter(settings)
         self._tally = Tally(log, "scored")
         self._wanted = settings.batch_max_records
-        self._committing = Background()
+        self._committing = Background(settings.transaction_timeout_ms / 1000 + _GRACE_SECONDS)
         self._transaction = Transaction(settings, settings.score_group)
         self._group = GroupMember(
             settings, settings.score_group, [settings.topic_transactions], self._committing.settle
@@ -82,7 +85,7 @@ class ScoreService:
             with threadpool_limits(1, "blas"):  # the products are small: threads would only wait for each other
                 loop.run(stop, self._run_once, self._recover)
         finally:
-            loop.leave(self._committing.settle, self._committing, self._group)
+            loop.leave(self._committing.settle, self._group)
             self._tally.tell(final=True)
             log.info("stopped")
 

@@ -74,7 +74,7 @@ class SinkService:
         try:
             loop.run(stop, self._run_once, self._recover)
         finally:
-            loop.leave(self._settle, self._insertion, self._group)
+            loop.leave(self._settle, self._group)
             self._clickhouse.close()
             self._tally.tell(final=True)
             log.info("stopped")

@@ -40,11 +40,10 @@ class Transaction:
 
         Raises Fenced, another Fatal error, or KafkaUnavailable: then `abandon` before beginning again.
         """
+        producer = self.producer  # a commit that was given up must not touch the one that replaced it
         deadline = Deadline.after(self._settings.transaction_timeout_ms / 1000)
-        self._insist(
-            lambda: self.producer.send_offsets_to_transaction(next_offsets, member, deadline.remaining), deadline
-        )
-        self._insist(lambda: self.producer.commit_transaction(deadline.remaining), deadline)
+        self._insist(lambda: producer.send_offsets_to_transaction(next_offsets, member, deadline.remaining), deadline)
+        self._insist(lambda: producer.commit_transaction(deadline.remaining), deadline)
         self._begun = False
 
     def abandon(self) -> None:

@@ -32,7 +32,7 @@ class PassThrough:
         try:
             loop.run(stop, self._run_once, self._group.rewind)
         finally:
-            loop.leave(self._committing.settle, self._committing, self._group)
+            loop.leave(self._committing.settle, self._group)
 
     def _run_once(self) -> None:
         settings = self._settings

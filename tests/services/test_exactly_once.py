@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-import clickhouse_connect
 import pytest
 from harness import (
     Command,
@@ -25,13 +25,17 @@ from harness import (
     shadow_events,
     simulated,
     wait_scored,
+    wait_stored,
 )
 
 from consumer.scoring.controller import ShadowModeController
+from consumer.services import clickhouse, topics
 from consumer.services.lag import GroupLag
-from consumer.services.reconcile import reconcile
+from consumer.services.reconcile import Reconciliation, reconcile
 from consumer.services.score import ScoreService
+from consumer.services.sink import SinkService
 from consumer.settings import Settings
+from consumer.stack.kafka import Kafka
 
 SMALL_BATCHES = 200
 RUBBISH_EVERY = 250
@@ -74,11 +78,14 @@ def stream(settings: Settings, chunk: int = 1000) -> Iterator[Stream]:
             feeding.result(60)
 
 
+def reconciled(settings: Settings) -> Reconciliation:
+    with clickhouse.connect(settings) as client:
+        return reconcile(settings, client)
+
+
 def assert_each_once(settings: Settings, count: int) -> None:
     """Every transaction has exactly one shadow event or dead letter: by the product's proof, and counted here."""
-    assert settings.clickhouse_url
-    with clickhouse_connect.get_client(dsn=settings.clickhouse_url.get_secret_value()) as client:
-        found = reconcile(settings, client)
+    found = reconciled(settings)
     assert (found.produced, found.lost, found.twice, found.unknown) == (count, 0, 0, 0), found
     sources = [(each["source_partition"], each["source_offset"]) for each in shadow_events(settings)]
     letters = read_topic(settings, settings.topic_dead_letters)
@@ -168,3 +175,27 @@ def test_two_groups_whose_instances_have_one_name_do_not_fence_each_other(
             wait_scored(settings)
             wait_scored(other)
     assert len(shadow_events(settings)) == 800
+
+
+def test_a_broker_that_dies_and_comes_back_is_waited_for_and_nothing_is_passed_over(
+    settings: Settings, controller: ShadowModeController, tmp_path: Path
+) -> None:
+    broker = Kafka(tmp_path / "broker", 0, owned=True)
+    broker.start()
+    own = settings.model_copy(
+        update={"kafka_bootstrap_servers": broker.address, "batch_max_records": SMALL_BATCHES, "topic_partitions": 2}
+    )
+    try:
+        topics.apply(own)
+        send_events(own, simulated(30_000, 12))
+        score, sink = ScoreService(own, controller), SinkService(own)
+        with running(score), running(sink):
+            eventually(lambda: score.records > 3000 and sink.records > 1000, 40, "both are at work")
+            broker.kill()
+            broker.start()
+            wait_scored(own, 60)
+            wait_stored(own, 30_000, 60)
+        found = reconciled(own)
+        assert (found.produced, found.scored, found.stored, found.holds) == (30_000, 30_000, 30_000, True), found
+    finally:
+        broker.kill()
