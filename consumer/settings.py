@@ -6,6 +6,8 @@ Unset addresses mean the local stack: `kafka_bootstrap_servers` and `clickhouse_
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -119,11 +121,26 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises ConfigurationError that lists every fault at once, by the name of its variable.
     """
+    faults = _unknown_variables()
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        faults = [
+        faults += [
             f"  {'BNPL_' + '_'.join(map(str, fault['loc'])).upper() + ': ' if fault['loc'] else ''}{fault['msg']}"
             for fault in error.errors()
         ]
-        raise ConfigurationError("the settings cannot be used:\n" + "\n".join(faults)) from None
+    if faults:
+        raise ConfigurationError("the settings cannot be used:\n" + "\n".join(faults))
+    return settings
+
+
+def _unknown_variables() -> list[str]:
+    """Pydantic reads what it knows and overlooks the rest: a misspelt name would silently leave the default."""
+    known = {f"BNPL_{name.upper()}" for name in Settings.model_fields}
+    faults = []
+    for name in sorted(os.environ):
+        if name.upper().startswith("BNPL_") and name.upper() not in known:
+            close = get_close_matches(name.upper(), known, 1)
+            faults.append(f"  {name}: no such setting{f'; did you mean {close[0]}?' if close else ''}")
+    return faults

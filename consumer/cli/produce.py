@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 
 from consumer import logs
 from consumer.cli.progress import progress
+from consumer.errors import Fatal
 from consumer.services.produce import BadLine, Pace, TransactionSender, new_ids, read_lines, unpacked
 from consumer.settings import load_settings
 
@@ -67,16 +69,20 @@ def command(file: Path, rate: float | None, loop: bool, as_json: bool) -> None:
 def _send_file(
     file: Path, turn: int, sender: TransactionSender, pace: Pace, labels: Counter[str], bad: list[BadLine]
 ) -> None:
-    with file.open("rb") as raw, unpacked(raw, file.name) as stream, progress() as shown:
-        task = shown.add_task(f"sending {file.name}", total=file.stat().st_size)
-        for lines in read_lines(stream):
-            labels.update(lines.labels_stripped)
-            for line in lines.bad:
-                sender.refuse(line)
-                bad.append(line)
-            for piece in pace.slices(lines.batch if turn == 1 else new_ids(lines.batch, turn)):
-                sender.send(piece)
-            shown.update(task, completed=raw.tell(), description=f"sent {sender.sent:,}")
+    try:
+        with file.open("rb") as raw, unpacked(raw, file.name) as stream, progress() as shown:
+            task = shown.add_task(f"sending {file.name}", total=file.stat().st_size)
+            for lines in read_lines(stream):
+                labels.update(lines.labels_stripped)
+                for line in lines.bad:
+                    sender.refuse(line)
+                    bad.append(line)
+                for piece in pace.slices(lines.batch if turn == 1 else new_ids(lines.batch, turn)):
+                    sender.send(piece)
+                shown.update(task, completed=raw.tell(), description=f"sent {sender.sent:,}")
+    except (OSError, EOFError, zlib.error) as error:
+        sender.flush()
+        raise Fatal(f"{file} cannot be read to its end ({error}); {sender.sent:,} transactions were sent") from error
 
 
 def _summarise(

@@ -34,13 +34,15 @@ class Migration:
 
 
 def read(directory: Path) -> list[Migration]:
-    """All migrations in order. Raises ConfigurationError for a stray name or a number used twice."""
+    """All migrations in order. Raises ConfigurationError for none, a stray name or a number used twice."""
     found = []
     for path in sorted(directory.glob("*.sql")):
         match = _NAME.fullmatch(path.name)
         if not match:
             raise ConfigurationError(f"{path}: a migration is named NNNN_name.sql")
         found.append(Migration(int(match[1]), path.stem, path.read_text()))
+    if not found:
+        raise ConfigurationError(f"no migrations in {directory}: set BNPL_MIGRATIONS_DIR to deploy/clickhouse")
     numbers = [migration.number for migration in found]
     if len(set(numbers)) != len(numbers):
         raise ConfigurationError(f"two migrations in {directory} have the same number")

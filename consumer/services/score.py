@@ -45,7 +45,7 @@ from consumer.settings import Settings
 log = get_logger(__name__)
 
 _GRACE_SECONDS = 5.0
-"""How long after its timeout a commit is given up: the client may overstay it forever (confluentinc/librdkafka#5456)."""
+"""After its timeout a commit is given up: the client may overstay it forever (confluentinc/librdkafka#5456)."""
 
 
 class ScoreService:
