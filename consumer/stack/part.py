@@ -17,6 +17,7 @@ import psutil
 
 from consumer.clock import Deadline
 from consumer.errors import StackError
+from consumer.stack import die_with_parent
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -111,9 +112,8 @@ class Part(ABC):
         for folder in (self.data, self.log.parent, self._pid_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
         command = self.prepare()
-        if self.owned and sys.platform == "linux":
-            guard = str(Path(__file__).with_name("die_with_parent.py"))
-            command = [sys.executable, "-I", "-S", guard, str(os.getpid()), *command]
+        if self.owned:
+            command = dying_with_us(command)
         self._child = _forker.submit(self._fork, command).result()
         self._pid_file.write_text(f"{self._child.pid} {self.port}\n")
 
@@ -132,9 +132,7 @@ class Part(ABC):
         deadline = Deadline.after(READY_SECONDS)
         while not self.answers(timeout_seconds=1.0):
             if self.process is None:
-                raise StackError(
-                    self._explain(f"{self.name} ended while it was starting{self._exit_status()}")
-                )
+                raise StackError(self._explain(f"{self.name} ended while it was starting{self._exit_status()}"))
             if deadline.passed:
                 raise StackError(self._explain(f"{self.name} did not answer within {READY_SECONDS:.0f} s"))
             time.sleep(POLL_SECONDS)
@@ -194,6 +192,16 @@ class Part(ABC):
         return f"{fault}; its last lines:\n{told}\nmore in {self.log} and {self.output}"
 
 
+def dying_with_us(command: list[str]) -> list[str]:
+    """The command in a form that the kernel kills when this process ends, however it ends (Linux; else as it was).
+
+    The thread that starts it must live as long as the process.
+    """
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid()), *command]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -226,9 +234,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 def _listener(port: int) -> str | None:
     try:
         connections = psutil.net_connections("inet")
-        pid = next(
-            c.pid for c in connections if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN
-        )
+        pid = next(c.pid for c in connections if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN)
         return f"{psutil.Process(pid).name()} (pid {pid}) listens there" if pid else None
     except (StopIteration, psutil.Error):
         return None

@@ -15,8 +15,7 @@ from typing import Self
 from consumer.clock import Deadline
 from consumer.errors import Fatal
 from consumer.logs import get_logger
-from consumer.stack import die_with_parent
-from consumer.stack.part import last_lines
+from consumer.stack.part import dying_with_us, last_lines
 
 log = get_logger(__name__)
 
@@ -47,9 +46,7 @@ class ServiceProcess:
     def start(self) -> None:
         """Start it; its log is continued."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "consumer", *self._arguments]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid()), *command]
+        command = dying_with_us([sys.executable, "-m", "consumer", *self._arguments])
         with self.log_file.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
