@@ -40,6 +40,7 @@ class Progress:
 
     to_send: int
     sent: int = 0
+    all_acknowledged: bool = False
     stored: int = 0
     stored_per_second: float = 0.0
     declined: int = 0
@@ -50,8 +51,8 @@ class Progress:
 
     @property
     def caught_up(self) -> bool:
-        """All sent, and both groups have read to the end."""
-        return self.sent >= self.to_send and not self.score_lag and not self.sink_lag
+        """All is in the topic, and both groups have read to the end."""
+        return self.all_acknowledged and not self.score_lag and not self.sink_lag
 
 
 class Demo:
@@ -63,6 +64,7 @@ class Demo:
         self._events, self._rate, self._seed = events, rate, seed
         self._sender = TransactionSender(self._settings)
         self._stop = threading.Event()
+        self._acknowledged = False
         self._failure: Exception | None = None
 
     def run(self, show: Callable[[Progress], None]) -> Reconciliation:
@@ -78,7 +80,10 @@ class Demo:
             self._stop.set()
             sending.join(5)
         with clickhouse.connect(self._settings) as client:
-            return reconcile(self._settings, client)
+            result = reconcile(self._settings, client)
+        if result.produced != self._events:
+            raise Fatal(f"{self._events:,} transactions were sent and {result.produced:,} are in the topic")
+        return result
 
     def _send(self) -> None:
         try:
@@ -90,6 +95,7 @@ class Demo:
                         return
                     self._sender.send(self._with_rubbish(piece))
             self._sender.flush()
+            self._acknowledged = True
         except Exception as error:  # noqa: BLE001 told by the thread that watches
             self._failure = error
 
@@ -117,13 +123,13 @@ class Demo:
                 seconds, looked_at = time.monotonic() - looked_at, time.monotonic()
                 progress = self._look(client, score, sink, progress, seconds)
                 show(progress)
-                if progress.sent >= self._events:
+                if progress.all_acknowledged:
                     deadline = deadline or Deadline.after(_CATCH_UP_SECONDS)
                     if deadline.passed:
                         raise Fatal(f"not caught up {_CATCH_UP_SECONDS:.0f} s after the last event: {progress}")
 
     def _look(self, client: Client, score: GroupLag, sink: GroupLag, before: Progress, seconds: float) -> Progress:
-        sent = self._sender.sent
+        acknowledged, sent = self._acknowledged, self._sender.sent  # before the lag is asked, which then includes them
         score_lag = sum(part.messages for part in score.partitions())
         behind = [part.messages for part in sink.partitions()]
         sink_lag = sum(messages for messages in behind if messages > 1)  # a last transaction's marker is no record
@@ -133,6 +139,7 @@ class Demo:
         return replace(
             before,
             sent=sent,
+            all_acknowledged=acknowledged,
             stored=stored,
             stored_per_second=(stored - before.stored) / seconds,
             declined=declined,
