@@ -118,6 +118,7 @@ def transactional_producer(settings: Settings, group: str) -> Producer:
         "transactional.id": f"{group}-{settings.instance}",
         "transaction.timeout.ms": settings.transaction_timeout_ms,
         "delivery.timeout.ms": settings.transaction_timeout_ms,
+        "socket.timeout.ms": min(_NETWORK_TIMEOUT_MS, settings.transaction_timeout_ms),
         "linger.ms": 1,
     }
     producer = Producer(config)

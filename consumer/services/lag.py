@@ -41,14 +41,16 @@ class GroupLag:
     def __init__(self, settings: Settings, group: str, topic: str) -> None:
         self._consumer = Consumer(consumer_config(settings, group, "classic"))
         self._topic = topic
+        self._patience = settings.transaction_timeout_ms / 1000 + _TIMEOUT_SECONDS
+        """The broker keeps back what a group committed while a dead member's transaction is open."""
 
     def partitions(self) -> list[PartitionLag]:
         """Lag by partition. Raises KafkaUnavailable when the broker does not answer in time."""
-        deadline = Deadline.after(_TIMEOUT_SECONDS)
+        deadline = Deadline.after(self._patience)
         while True:
             try:
                 return self._ask()
-            except KafkaException as error:  # a group's coordinator moves, and is not there in a broker's first seconds
+            except KafkaException as error:  # a coordinator is not there in a broker's first seconds
                 if deadline.passed:
                     raise as_error(error) from error
                 time.sleep(_WAIT_SECONDS)
