@@ -1,9 +1,10 @@
 """BNPL shadow scoring: what a transaction meets, in the order it meets it.
 
-A checkout's transaction arrives on a Kafka topic as Avro bytes. `contracts` turns a batch of them into columns and sets
-aside what cannot be used. `scoring` lets the business rules decide, makes 36 features and asks every model: all of it
-plain functions over columns, without I/O. `services` reads, publishes and stores, exactly once. `stack` is the Kafka and
-ClickHouse that run on a laptop, `research` makes the models, `system` puts everything together, `cli` is the command.
+A checkout's transaction arrives on a Kafka topic as Avro bytes. `contracts` turns a batch of them into columns and
+sets aside what cannot be used. `scoring` lets the business rules decide, makes 36 features and asks every model: all
+of it plain functions over columns, without I/O. `services` reads, publishes and stores, exactly once. `stack` is the
+Kafka and ClickHouse that run on a laptop, `research` makes the models, `system` puts everything together, `cli` is
+the command.
 
 A module imports only from its own folder or one before it:
 

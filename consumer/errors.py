@@ -19,6 +19,9 @@ Anything else that is raised is a bug of ours: it stops the process and is never
 
 from __future__ import annotations
 
+TRY_AGAIN = 75
+"""Exit code of a command that ended by a Retryable error (EX_TEMPFAIL of sysexits.h): start it again."""
+
 
 class BnplError(Exception):
     """Root of every error this project raises on purpose; `str()` is fit to show a user."""

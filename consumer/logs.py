@@ -1,7 +1,7 @@
 """Structured logs: one event a line with its facts as fields; JSON for machines, columns on a terminal.
 
-No customer, device or payment identifier and no record value is ever logged: coordinates
-(topic, partition, offset) name a record.
+No identifier and no value of a record is logged, but for the name of a category that no training data had:
+coordinates (topic, partition, offset) name a record.
 """
 
 from __future__ import annotations

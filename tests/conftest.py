@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 from harness import Commands, fresh_settings
 
 from consumer.scoring.controller import ShadowModeController
-from consumer.services.assemble import controller as assemble_controller
+from consumer.scoring.load import load_controller
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 
@@ -70,4 +70,4 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
 @pytest.fixture(scope="session")
 def controller() -> ShadowModeController:
     """The shipped rules and models."""
-    return assemble_controller(Settings())
+    return load_controller(Settings())

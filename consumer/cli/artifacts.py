@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from consumer.research.adopt import Sample, adopt
 from consumer.research.dataset import read_rows
 from consumer.research.export import check_target
 from consumer.research.foreign import ForeignExport, check_vouched, inventory
-from consumer.scoring.artifacts import ModelSet, Scores, check_golden, load_model_set
-from consumer.scoring.features import SPEC_VERSIONS, Features, FloatMatrix
+from consumer.scoring.artifacts import ModelSet, check_golden, load_model_set
+from consumer.scoring.features import SPEC_VERSIONS
 from consumer.scoring.manifest import MANIFEST, Metadata, metadata_file, parse, read_proven
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.scoring.rules import RuleSet
@@ -200,20 +199,10 @@ def _proof(directory: Path, model_set: ModelSet) -> dict[str, Any]:
         },
         "golden_rows": len(model_set.golden),
         "golden_gap_sklearn": check_golden(model_set, model_set.scores),
-        "golden_gap_predictor": check_golden(model_set, _served_scores(predictor)),
+        "golden_gap_predictor": check_golden(model_set, predictor.score_features),
         "fused": list(predictor.fused_models),
         "warnings": list(model_set.warnings),
     }
-
-
-def _served_scores(predictor: BNPLMultiModelPredictor) -> Callable[[FloatMatrix], dict[str, Scores]]:
-    """The serving code's scores in the form `check_golden` asks for."""
-
-    def scores(matrix: FloatMatrix) -> dict[str, Scores]:
-        predictions = predictor.predict_batch(Features(predictor.model_set.feature_names, matrix, Counter()))
-        return {entry.name: row for entry, row in zip(predictions.models, predictions.scores, strict=True)}
-
-    return scores
 
 
 def _require_trust(export: ForeignExport, trust: bool, sha256_file: Path | None) -> None:

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from consumer.errors import BnplError
+from consumer.errors import TRY_AGAIN, BnplError, Retryable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, one line of help)
@@ -62,7 +62,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; an error of ours is printed as one message and exits 1, an interrupt exits 130."""
+    """Run the command. An error of ours is printed as one message and exits 1, or 75 when trying again may help; an
+    interrupt exits 130.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
     try:
         cli(standalone_mode=False)
@@ -76,4 +78,4 @@ def main() -> None:
         sys.exit(130)
     except BnplError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(TRY_AGAIN if isinstance(error, Retryable) else 1)

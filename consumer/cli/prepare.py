@@ -22,15 +22,17 @@ def topics() -> None:
 
 
 @topics.command("apply")
+@click.option("--alter", is_flag=True, help="Also set retention and compaction of topics that exist.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: a JSON list.")
-def apply(as_json: bool) -> None:
-    """Create what is missing and set retention and compaction of what is there.
+def apply(alter: bool, as_json: bool) -> None:
+    """Create the topics that are missing, and report how those that exist differ from what they should be.
 
-    Nothing is removed, and no partitions are added to a topic that exists: keys would move.
+    What exists is left as it is unless --alter is given: shorter retention removes records. Partitions are never
+    added to a topic that exists: keys would move.
     """
     settings = load_settings()
     logs.configure(settings.log_level, "topics")
-    applied = kafka_topics.apply(settings)
+    applied = kafka_topics.apply(settings, alter=alter)
     if as_json:
         click.echo(json.dumps([{"topic": each.topic.name, "outcome": each.outcome} for each in applied]))
         return

@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -49,34 +50,47 @@ def command(file: Path, rate: float | None, loop: bool, as_json: bool) -> None:
     """
     settings = load_settings()
     logs.configure(settings.log_level, "produce")
-    sender, pace, labels, bad = TransactionSender(settings), Pace(rate), Counter[str](), list[BadLine]()
+    sender, pace, told = TransactionSender(settings), Pace(rate), Told()
     started, turn = time.monotonic(), 1
     try:
         while True:
-            _send_file(file, turn, sender, pace, labels, bad)
+            _send_file(file, turn, sender, pace, told)
             if not loop:
                 break
             turn += 1
     except KeyboardInterrupt:
         click.echo("interrupted: waiting for what is under way", err=True)
         sender.flush()
-        _summarise(file, sender, labels, bad, time.monotonic() - started, as_json)
+        _summarise(file, sender, told, time.monotonic() - started, as_json)
         sys.exit(130)
     sender.flush()
-    _summarise(file, sender, labels, bad, time.monotonic() - started, as_json)
+    _summarise(file, sender, told, time.monotonic() - started, as_json)
 
 
-def _send_file(
-    file: Path, turn: int, sender: TransactionSender, pace: Pace, labels: Counter[str], bad: list[BadLine]
-) -> None:
+@dataclass
+class Told:
+    """What the summary tells, kept small however long `--loop` goes on."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    first_bad: list[BadLine] = field(default_factory=list)
+
+    def refused(self, line: BadLine) -> None:
+        """Count a line that was no transaction; the first few are remembered."""
+        self.errors[line.reason.error] += 1
+        if len(self.first_bad) < _SHOWN_REASONS:
+            self.first_bad.append(line)
+
+
+def _send_file(file: Path, turn: int, sender: TransactionSender, pace: Pace, told: Told) -> None:
     try:
         with file.open("rb") as raw, unpacked(raw, file.name) as stream, progress() as shown:
             task = shown.add_task(f"sending {file.name}", total=file.stat().st_size)
             for lines in read_lines(stream):
-                labels.update(lines.labels_stripped)
+                told.labels.update(lines.labels_stripped)
                 for line in lines.bad:
                     sender.refuse(line)
-                    bad.append(line)
+                    told.refused(line)
                 for piece in pace.slices(lines.batch if turn == 1 else new_ids(lines.batch, turn)):
                     sender.send(piece)
                 shown.update(task, completed=raw.tell(), description=f"sent {sender.sent:,}")
@@ -85,32 +99,24 @@ def _send_file(
         raise Fatal(f"{file} cannot be read to its end ({error}); {sender.sent:,} transactions were sent") from error
 
 
-def _summarise(
-    file: Path,
-    sender: TransactionSender,
-    labels: Counter[str],
-    bad: list[BadLine],
-    seconds: float,
-    as_json: bool,
-) -> None:
-    errors = Counter(line.reason.error for line in bad)
+def _summarise(file: Path, sender: TransactionSender, told: Told, seconds: float, as_json: bool) -> None:
     if as_json:
         summary = {
             "file": file.name,
             "sent": sender.sent,
             "dead_letters": sender.dead_letters,
-            "errors": dict(errors),
-            "labels_stripped": dict(labels),
+            "errors": dict(told.errors),
+            "labels_stripped": dict(told.labels),
             "seconds": round(seconds, 3),
         }
         click.echo(json.dumps(summary))
         return
     click.echo(f"sent {sender.sent:,} transactions in {seconds:.1f} s ({sender.sent / seconds:,.0f} a second)")
-    if any(labels.values()):
-        click.echo("labels stripped: " + ", ".join(f"{name} {count:,}" for name, count in labels.items()))
-    if bad:
-        click.echo(f"{len(bad):,} lines are no transactions and went to the dead-letter topic:", err=True)
-        for line in bad[:_SHOWN_REASONS]:
+    if any(told.labels.values()):
+        click.echo("labels stripped: " + ", ".join(f"{name} {count:,}" for name, count in told.labels.items()))
+    if count := told.errors.total():
+        click.echo(f"{count:,} lines are no transactions and went to the dead-letter topic:", err=True)
+        for line in told.first_bad:
             click.echo(f"  line {line.number}: {line.reason} ({line.reason.error})", err=True)
-        if len(bad) > _SHOWN_REASONS:
-            click.echo(f"  … and {len(bad) - _SHOWN_REASONS:,} more", err=True)
+        if count > len(told.first_bad):
+            click.echo(f"  … and {count - len(told.first_bad):,} more", err=True)

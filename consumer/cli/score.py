@@ -6,7 +6,7 @@ import click
 
 from consumer import logs
 from consumer.cli.signals import stop_on_signals
-from consumer.services.assemble import controller
+from consumer.scoring.load import load_controller
 from consumer.services.score import ScoreService
 from consumer.settings import load_settings
 
@@ -29,4 +29,4 @@ def command(instance: str | None, artifact: str | None) -> None:
     """
     settings = load_settings(instance=instance, artifact_version=artifact)
     logs.configure(settings.log_level, "score")
-    ScoreService(settings, controller(settings)).run(stop_on_signals())
+    ScoreService(settings, load_controller(settings)).run(stop_on_signals())

@@ -29,9 +29,7 @@ state_dir_option = click.option(
 @click.command()
 @state_dir_option
 @click.option("--kafka-port", type=PORT, default=KAFKA_PORT, show_default=True, help="0 takes any free port.")
-@click.option(
-    "--clickhouse-port", type=PORT, default=CLICKHOUSE_PORT, show_default=True, help="0 takes any free port."
-)
+@click.option("--clickhouse-port", type=PORT, default=CLICKHOUSE_PORT, show_default=True, help="0 takes any free port.")
 def up(state_dir: Path | None, kafka_port: int, clickhouse_port: int) -> None:
     """Start Kafka and ClickHouse in the background and return when both answer.
 
@@ -44,9 +42,7 @@ def up(state_dir: Path | None, kafka_port: int, clickhouse_port: int) -> None:
     addresses = _with_spinner(stack.start)
     if len(before) == len(stack.status()):
         click.echo(f"already running, in {folder}")
-    click.echo(
-        f"kafka       {addresses.kafka}\nclickhouse  {addresses.clickhouse}\nlogs        {folder / 'logs'}"
-    )
+    click.echo(f"kafka       {addresses.kafka}\nclickhouse  {addresses.clickhouse}\nlogs        {folder / 'logs'}")
     click.echo("next: `bnpl-shadow status` shows it, `bnpl-shadow down` stops it and keeps the data")
 
 
@@ -70,9 +66,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     folder = load_settings(state_dir=state_dir).state_dir
     parts = LocalStack(folder, owned=False).status()
     if as_json:
-        click.echo(
-            json.dumps({"state_dir": str(folder), "parts": [asdict(part) for part in parts]}, indent=2)
-        )
+        click.echo(json.dumps({"state_dir": str(folder), "parts": [asdict(part) for part in parts]}, indent=2))
     else:
         table = Table("part", "state", "address", "pid", "memory", box=None, pad_edge=False)
         for part in parts:

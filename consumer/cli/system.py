@@ -52,7 +52,7 @@ def run(state_dir: Path | None, kafka_port: int, clickhouse_port: int) -> None:
             )
             while True:
                 time.sleep(_LOOK_EVERY_SECONDS)
-                system.supervisor.check()
+                system.check()
     except KeyboardInterrupt:
         click.echo("stopped; the data stays")
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from consumer.clock import utc_now
 from consumer.contracts.avro import Rejected
-from consumer.contracts.dead_letter import Coordinates, headers
-from consumer.errors import DeadLetterLimit
+from consumer.contracts.dead_letter import Coordinates, Headers, headers
+from consumer.errors import DeadLetterLimit, InvalidRecord, KafkaUnavailable
 from consumer.logs import get_logger
+from consumer.services.kafka import LARGEST_RECORD_BYTES, as_error
 from consumer.settings import Settings
 
 log = get_logger(__name__)
@@ -25,18 +27,48 @@ _WINDOW = 10_000
 """Records over which the ratio is taken; older ones fade by half at a time."""
 
 
-def send_dead_letters(producer: Producer, topic: str, messages: list[Any], rejected: Iterable[Rejected]) -> None:
+_SPARE_BYTES = 64 * 1024
+"""What headers and the batch around a record may add to it."""
+
+
+def send_dead_letters(producer: Producer, topic: str, messages: list[Any], rejected: Sequence[Rejected]) -> None:
     """Queue the refused ones of `messages` (confluent's), bytes untouched, each with the reason in its headers.
 
-    Raises KafkaException or BufferError when one cannot be queued.
+    A value too large for the dead-letter topic is left where it was read, and the letter says so: one record must not
+    stop the service. Raises one of our errors when a letter cannot be queued.
     """
-    now = utc_now()
-    for bad in rejected:
-        message = messages[bad.position]
-        source = Coordinates(message.topic(), message.partition(), message.offset())
-        log.info("dead letter", source=str(source), stage=bad.stage, error=bad.reason.error, reason=str(bad.reason))
-        told: Any = headers(message.headers() or (), source, bad, now)
-        producer.produce(topic, message.value(), message.key(), headers=told)
+    if not rejected:
+        return
+    now, first = utc_now(), _source(messages[rejected[0].position])
+    log.info("dead letters", first=str(first), **Counter(f"{bad.stage}: {bad.reason.error}" for bad in rejected))
+    try:
+        for bad in rejected:
+            message = messages[bad.position]
+            value: bytes | None = message.value()
+            if value is not None and len(value) > LARGEST_RECORD_BYTES - _SPARE_BYTES:
+                told = (
+                    f"{bad.reason}; its {len(value)} bytes are too many for a dead letter and stay where they were read"
+                )
+                bad, value = Rejected(bad.position, InvalidRecord(bad.reason.error, told), bad.stage), None
+            letter: Any = headers(_own_headers(message), _source(message), bad, now)
+            producer.produce(topic, value, message.key(), headers=letter)
+    except KafkaException as error:
+        raise as_error(error) from error
+    except BufferError as error:
+        raise KafkaUnavailable("the producer's queue is full") from error
+
+
+def _source(message: Any) -> Coordinates:
+    return Coordinates(message.topic(), message.partition(), message.offset())
+
+
+def _own_headers(message: Any) -> Headers:
+    """A record's own headers; none when the client cannot give them, as with a name that is not UTF-8."""
+    try:
+        return message.headers() or ()
+    except SystemError:
+        log.warning("headers dropped", source=str(_source(message)), reason="the client cannot read their names")
+        return ()
 
 
 @dataclass
@@ -62,6 +94,20 @@ class DeadLetterMeter:
         for partition in np.flatnonzero(np.bincount(partitions)).tolist():
             self._count_partition(partition, bad[partitions == partition])
 
+    def count_rejected(self, partitions: Positions, offsets: Positions, rejected: Sequence[Rejected]) -> None:
+        """As `count`; the error tells the reasons, and where the first bad record of this batch stands."""
+        refused = np.array([bad.position for bad in rejected], np.int64)
+        try:
+            self.count(partitions, refused)
+        except DeadLetterLimit as limit:
+            reasons = Counter(str(bad.reason) for bad in rejected)
+            most = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
+            at = refused.min()
+            raise DeadLetterLimit(
+                f"{limit}. Reasons in this batch: {most}. The first stands at partition {partitions[at]}, "
+                f"offset {offsets[at]}"
+            ) from None
+
     def forget(self) -> None:
         """Start anew: what was counted and not committed is read, and counted, again."""
         self._partitions.clear()
@@ -84,6 +130,7 @@ class DeadLetterMeter:
 
     def _message(self, partition: int, fact: str, setting: str) -> str:
         return (
-            f"partition {partition}: {fact}. Nothing of this batch was committed. Look at the dead letters, mend the "
-            f"producer, then start again; to let the bad records pass, raise BNPL_DEAD_LETTER_MAX_{setting}"
+            f"partition {partition}: {fact}. Nothing of this batch was committed. Mend what sends them; those that are "
+            "in the topic stay there, so to get past them, each to the dead-letter topic, "
+            f"raise BNPL_DEAD_LETTER_MAX_{setting} and start again"
         )

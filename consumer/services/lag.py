@@ -10,7 +10,7 @@ from typing import Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from consumer.clock import Deadline
-from consumer.services.kafka import as_error, consumer_config
+from consumer.services.kafka import as_error, consumer_config, made
 from consumer.settings import Settings
 
 _TIMEOUT_SECONDS = 5.0
@@ -39,7 +39,7 @@ class GroupLag:
     """
 
     def __init__(self, settings: Settings, group: str, topic: str) -> None:
-        self._consumer = Consumer(consumer_config(settings, group, "classic"))
+        self._consumer = made(Consumer, consumer_config(settings, group, "classic"))
         self._topic = topic
         self._patience = settings.transaction_timeout_ms / 1000 + _TIMEOUT_SECONDS
         """The broker keeps back what a group committed while a dead member's transaction is open."""

@@ -1,5 +1,5 @@
-"""What score and sink share: batches with their coordinates, one job in the background, and a loop that waits and
-tries again while an outside part is away.
+"""What score and sink share: batches with their coordinates, and a loop that waits and tries again while an outside
+part is away.
 """
 
 from __future__ import annotations
@@ -7,8 +7,6 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
-from concurrent import futures
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Message, TopicPartition
 
-from consumer.errors import BnplError, KafkaUnavailable, Retryable
+from consumer.errors import BnplError, Retryable
 from consumer.logs import get_logger
-from consumer.services.kafka import GroupMember
+from consumer.services.group import GroupMember
 
 log = get_logger(__name__)
 
@@ -57,43 +55,6 @@ class Batch:
         ]
 
 
-class Background:
-    """One job at a time in a thread of its own; whoever starts the next one first learns how the last one ended."""
-
-    def __init__(self, patience: float | None = None) -> None:
-        """`patience`: seconds after which a job is given up; None waits for it."""
-        self._patience = patience
-        self._job: Future[None] | None = None
-
-    def start(self, job: Callable[[], None]) -> None:
-        """Start a job; `settle` must have been called since the last one."""
-        self._job = Future()
-        # a daemon: one that never returns must not keep the process from ending
-        threading.Thread(target=_fulfil, args=(self._job, job), name="background", daemon=True).start()
-
-    def settle(self) -> None:
-        """Wait for the job, and raise what it failed with; KafkaUnavailable when it was given up."""
-        if self._job is not None:
-            job, self._job = self._job, None
-            futures.wait([job], self._patience)
-            if not job.done():
-                raise KafkaUnavailable(f"the client did not return within {self._patience:.0f} s")
-            job.result()
-
-    @property
-    def done(self) -> bool:
-        """Whether a job has ended and waits to be settled."""
-        return self._job is not None and self._job.done()
-
-
-def _fulfil(promise: Future[None], job: Callable[[], None]) -> None:
-    try:
-        job()
-        promise.set_result(None)
-    except BaseException as error:  # noqa: BLE001 raised again by whoever settles
-        promise.set_exception(error)
-
-
 def run(stop: threading.Event, once: Callable[[], None], recover: Callable[[], None]) -> None:
     """Call `once` until told to stop. When it raises a Retryable error: wait, `recover`, go on; and never go on before
     `recover` succeeded, or what failed would be passed over.
@@ -114,12 +75,14 @@ def run(stop: threading.Event, once: Callable[[], None], recover: Callable[[], N
             wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
 
 
-def leave(settle: Callable[[], None], group: GroupMember) -> None:
-    """Settle what is under way, then leave the group: in this order, or the last commit would be refused."""
+def leave(settle: Callable[[], None], abort: Callable[[], None], group: GroupMember) -> None:
+    """Settle what is under way, abort what could not be, then leave the group: after that no commit would count."""
     try:
-        settle()
-    except BnplError as error:
-        log.error("the last batch was not committed and will be read again", reason=str(error))
+        for step in (settle, abort):
+            try:
+                step()
+            except BnplError as error:
+                log.error("the last batch was not committed and will be read again", reason=str(error))
     finally:
         group.close()
 

@@ -24,7 +24,7 @@ from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import writer_header
 from consumer.contracts.transaction import EVENT_SCHEMA, columns_from_dicts
 from consumer.errors import InvalidRecord, KafkaUnavailable
-from consumer.services.kafka import as_error, producer_config, require_topics
+from consumer.services.kafka import as_error, made, producer_config, require_topics
 from consumer.settings import Settings
 
 CHUNK_LINES = 2_000
@@ -71,7 +71,7 @@ def _parse(chunk: list[bytes], before: int) -> Lines:
             continue
         try:
             event = _loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             lines.bad.append(BadLine(number, content, InvalidRecord("not_json", "the line is not a JSON object")))
             continue
         for label in LABEL_FIELDS:
@@ -120,9 +120,10 @@ class TransactionSender:
         require_topics(settings, topic, settings.topic_dead_letters)
         self._settings = settings
         self._writer = EventWriter("transaction", writer_header("transaction", topic, schema_registry(settings)))
-        self._producer = Producer(
+        self._producer = made(
+            Producer,
             producer_config(settings)
-            | {"linger.ms": 20, "on_delivery": self._delivered, "delivery.report.only.error": True}
+            | {"linger.ms": 20, "on_delivery": self._delivered, "delivery.report.only.error": True},
         )
         self._failed = 0
         self.sent = 0
@@ -154,14 +155,26 @@ class TransactionSender:
         """Dead-letter a line that cannot be sent: it never was in the topic, so its partition is −1."""
         source = Coordinates(self._settings.topic_transactions, _NOT_IN_A_TOPIC, line.number)
         told: Any = headers((), source, Rejected(0, line.reason, "produce"), utc_now())
-        self._producer.produce(self._settings.topic_dead_letters, line.content, headers=told)
+        deadline = Deadline.after(_FLUSH_SECONDS)
+        while True:
+            try:
+                self._producer.produce(self._settings.topic_dead_letters, line.content, headers=told)
+                break
+            except BufferError:
+                if deadline.passed:
+                    raise KafkaUnavailable(f"the broker took nothing for {_FLUSH_SECONDS:.0f} s") from None
+                self._producer.poll(0.05)
+            except KafkaException as error:
+                raise as_error(error) from error
         self.dead_letters += 1
 
     def flush(self) -> None:
         """Wait until the broker acknowledged everything. Raises KafkaUnavailable when it did not."""
         waiting = self._producer.flush(_FLUSH_SECONDS)
         if waiting or self._failed:
-            raise KafkaUnavailable(f"{waiting + self._failed} of {self.sent} transactions were not acknowledged")
+            raise KafkaUnavailable(
+                f"{waiting + self._failed} of {self.sent + self.dead_letters} records were not acknowledged"
+            )
 
 
 def new_ids(batch: pa.RecordBatch, turn: int) -> pa.RecordBatch:

@@ -22,7 +22,7 @@ from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import WriterSchemas, latest
 from consumer.errors import KafkaUnavailable
 from consumer.services.clickhouse import errors_named
-from consumer.services.kafka import as_error, consumer_config
+from consumer.services.kafka import as_error, consumer_config, made
 from consumer.services.loop import Batch
 from consumer.settings import Settings
 
@@ -130,7 +130,7 @@ def _dead_lettered(settings: Settings) -> Keys:
 def _records(settings: Settings, topic: str) -> Iterator[Batch]:
     """All committed records that the topic holds now, whoever else reads it; commits nothing."""
     config = consumer_config(settings, "bnpl-reconcile", "classic") | {"enable.partition.eof": True}
-    consumer = Consumer(config)
+    consumer = made(Consumer, config)
     try:
         partitions = consumer.list_topics(topic, _SILENCE_SECONDS).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])

@@ -20,7 +20,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import numpy as np
 from confluent_kafka import KafkaException
 from threadpoolctl import threadpool_limits
 
@@ -30,14 +29,16 @@ from consumer.contracts.events import EventReader, EventWriter
 from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import WriterSchemas, writer_header
 from consumer.contracts.transaction import FIELDS, Limits, refuse_impossible
-from consumer.errors import KafkaUnavailable, Retryable
+from consumer.errors import Retryable
 from consumer.logs import get_logger
 from consumer.scoring.controller import Shadow, ShadowModeController
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
 from consumer.services import loop
+from consumer.services.background import Background
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
-from consumer.services.kafka import GroupMember, as_error, require_topics
-from consumer.services.loop import Background, Batch
+from consumer.services.group import GroupMember
+from consumer.services.kafka import as_error, require_topics
+from consumer.services.loop import Batch
 from consumer.services.tally import Tally
 from consumer.services.transaction import Transaction
 from consumer.settings import Settings
@@ -66,6 +67,7 @@ class ScoreService:
         self._limits = Limits.of(settings)
         self._meter = DeadLetterMeter(settings)
         self._tally = Tally(log, "scored")
+        self._tally.named["labels_stripped"] = self._reader.labels_stripped
         self._wanted = settings.batch_max_records
         self._committing = Background(settings.transaction_timeout_ms / 1000 + _GRACE_SECONDS)
         self._transaction = Transaction(settings, settings.score_group)
@@ -85,7 +87,7 @@ class ScoreService:
             with threadpool_limits(1, "blas"):  # the products are small: threads would only wait for each other
                 loop.run(stop, self._run_once, self._recover)
         finally:
-            loop.leave(self._committing.settle, self._group)
+            loop.leave(self._committing.settle, self._transaction.abort, self._group)
             self._tally.tell(final=True)
             log.info("stopped")
 
@@ -110,8 +112,7 @@ class ScoreService:
         values = batch.values
         self._bound_bytes(values)
         decoded = refuse_impossible(self._reader.read(values), self._limits)
-        refused = np.array([bad.position for bad in decoded.rejected], np.int64)
-        self._meter.count(batch.partitions, refused)
+        self._meter.count_rejected(batch.partitions, batch.offsets, decoded.rejected)
         return decoded
 
     def _bound_bytes(self, values: list[bytes | None]) -> None:
@@ -131,11 +132,9 @@ class ScoreService:
         try:
             transaction.begin()
             transaction.produce_batch(settings.topic_shadow_scores, events)
-            send_dead_letters(transaction.producer, settings.topic_dead_letters, batch.messages, decoded.rejected)
         except KafkaException as error:
             raise as_error(error) from error
-        except BufferError as error:
-            raise KafkaUnavailable("the producer's queue is full") from error
+        send_dead_letters(transaction.producer, settings.topic_dead_letters, batch.messages, decoded.rejected)
 
     def _recover(self) -> None:
         """Abandon what was begun and read again from what is committed."""
@@ -150,7 +149,7 @@ class ScoreService:
     def _count(self, batch: Batch, decoded: Decoded, shadow: Shadow) -> None:
         self._tally.add(records=len(batch.messages), scored=decoded.batch.num_rows, dead_letters=len(decoded.rejected))
         for (column, value), count in shadow.features.unknown.items():
-            self._tally.add_named("unknown_categories", f"{column}={value[:64]}", count)
+            self._tally.add_named("unknown_categories", f"{column}={value}", count)
         for model in shadow.predictions.errors:
             self._tally.add_named("model_errors", model, 1)
 

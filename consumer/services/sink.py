@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import threading
 
-import numpy as np
 import pyarrow as pa
 from confluent_kafka import Producer
 
@@ -29,10 +28,12 @@ from consumer.contracts.schemas import WriterSchemas, latest
 from consumer.errors import KafkaUnavailable, Retryable
 from consumer.logs import get_logger
 from consumer.services import loop
+from consumer.services.background import Background
 from consumer.services.clickhouse import connect, errors_named
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
-from consumer.services.kafka import GroupMember, producer_config, require_topics
-from consumer.services.loop import Background, Batch
+from consumer.services.group import GroupMember
+from consumer.services.kafka import made, producer_config, require_topics
+from consumer.services.loop import Batch
 from consumer.services.tally import Tally
 from consumer.settings import Settings
 
@@ -58,7 +59,8 @@ class SinkService:
         self._meter = DeadLetterMeter(settings)
         self._tally = Tally(log, "stored")
         self._clickhouse = connect(settings)
-        self._dead_letters = Producer(producer_config(settings))
+        self._dead_letters = made(Producer, producer_config(settings) | {"on_delivery": self._delivered})
+        self._undelivered = 0
         self._insertion = Background()
         self._group = GroupMember(settings, settings.sink_group, [settings.topic_shadow_scores], self._settle)
         self._inserting: Batch | None = None
@@ -74,7 +76,7 @@ class SinkService:
         try:
             loop.run(stop, self._run_once, self._recover)
         finally:
-            loop.leave(self._settle, self._group)
+            loop.leave(self._settle, lambda: None, self._group)
             self._clickhouse.close()
             self._tally.tell(final=True)
             log.info("stopped")
@@ -89,7 +91,7 @@ class SinkService:
             return
         batch = Batch.of(messages)
         decoded = self._reader.read(batch.values)  # 2 decode
-        self._meter.count(batch.partitions, np.array([bad.position for bad in decoded.rejected], np.int64))
+        self._meter.count_rejected(batch.partitions, batch.offsets, decoded.rejected)
         rows = _rows(batch, decoded)
         self._settle()  # 3 settle
         self._inserting = batch
@@ -111,8 +113,13 @@ class SinkService:
 
     def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
         send_dead_letters(self._dead_letters, self._settings.topic_dead_letters, batch.messages, decoded.rejected)
-        if decoded.rejected and self._dead_letters.flush(_FLUSH_SECONDS):
-            raise KafkaUnavailable("dead letters were not acknowledged in time")
+        waiting = self._dead_letters.flush(_FLUSH_SECONDS) if decoded.rejected else 0
+        failed, self._undelivered = self._undelivered, 0
+        if waiting or failed:
+            raise KafkaUnavailable(f"{waiting + failed} dead letters were not acknowledged")
+
+    def _delivered(self, error: object, _: object) -> None:
+        self._undelivered += error is not None
 
     def _recover(self) -> None:
         """Read again from what is committed."""

@@ -56,21 +56,21 @@ class Applied:
 
     topic: Topic
     outcome: str
-    """created, kept, or changed: … """
+    """created; kept, with what differs; or changed, with what was set"""
 
 
-def apply(settings: Settings) -> list[Applied]:
-    """Create missing topics and set the settings of existing ones. Never removes anything, never adds partitions
-    to a topic that exists (keys would move to other partitions).
+def apply(settings: Settings, *, alter: bool = False) -> list[Applied]:
+    """Create missing topics. Those that exist are left as they are, and what differs is reported; with `alter` their
+    retention and compaction are set too. Never removes a topic, never adds partitions to one (keys would move).
 
     Raises Fatal when the broker refuses, KafkaUnavailable when it does not answer.
     """
     require_topics(settings)
     client = admin(settings)
     topics = wanted(settings)
-    news = [
-        NewTopic(each.name, each.partitions, settings.topic_replication_factor, config=each.config) for each in topics
-    ]
+    replicas = settings.topic_replication_factor
+    durable = {"min.insync.replicas": "2"} if replicas >= 3 else {}  # what makes acks=all mean more than one disk
+    news = [NewTopic(each.name, each.partitions, replicas, config=each.config | durable) for each in topics]
     answers = client.create_topics(news, operation_timeout=_TIMEOUT_SECONDS, request_timeout=_TIMEOUT_SECONDS)
     applied = []
     for each in topics:
@@ -80,27 +80,30 @@ def apply(settings: Settings) -> list[Applied]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise as_error(error) from error
-            applied.append(Applied(each, _align(client, each)))
+            applied.append(Applied(each, _compare(client, each, alter=alter)))
     return applied
 
 
-def _align(client: AdminClient, topic: Topic) -> str:
+def _compare(client: AdminClient, topic: Topic, *, alter: bool) -> str:
     resource = ConfigResource(ResourceType.TOPIC, topic.name)
     try:
         found = client.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource].result(_TIMEOUT_SECONDS)
-        different = {key: value for key, value in topic.config.items() if found[key].value != value}
         partitions = len(client.list_topics(topic.name, _TIMEOUT_SECONDS).topics[topic.name].partitions)
-        note = (
-            "" if partitions == topic.partitions else f"; has {partitions} partitions, not {topic.partitions}: left so"
-        )
-        if not different:
-            return f"kept{note}"
-        changed = ConfigResource(ResourceType.TOPIC, topic.name)
-        for key, value in different.items():
-            changed.add_incremental_config(ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET))
-        client.incremental_alter_configs([changed], request_timeout=_TIMEOUT_SECONDS)[changed].result(_TIMEOUT_SECONDS)
+        notes = [] if partitions == topic.partitions else [f"has {partitions} partitions, not {topic.partitions}"]
+        different = {key: value for key, value in topic.config.items() if found[key].value != value}
+        if different and alter:
+            _set(client, topic, different)
+            return "; ".join([f"changed: {', '.join(sorted(different))}", *notes])
+        notes += [f"has {key} {found[key].value}, not {value}" for key, value in sorted(different.items())]
+        return "; ".join(["kept", *notes])
     except KafkaException as error:
         raise as_error(error) from error
     except TimeoutError:
         raise Fatal(f"the broker did not answer about topic {topic.name} within {_TIMEOUT_SECONDS:.0f} s") from None
-    return f"changed: {', '.join(sorted(different))}{note}"
+
+
+def _set(client: AdminClient, topic: Topic, values: dict[str, str]) -> None:
+    changed = ConfigResource(ResourceType.TOPIC, topic.name)
+    for key, value in values.items():
+        changed.add_incremental_config(ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET))
+    client.incremental_alter_configs([changed], request_timeout=_TIMEOUT_SECONDS)[changed].result(_TIMEOUT_SECONDS)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from consumer.clock import Deadline
-from consumer.errors import Fenced
+from consumer.errors import BnplError, Fenced, KafkaUnavailable, KafkaUnavailable
 from consumer.services.kafka import as_error, transactional_producer
 from consumer.settings import Settings
+
+_ABORT_SECONDS = 5.0
 
 
 class Transaction:
@@ -22,13 +25,13 @@ class Transaction:
     def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
         self._group = group
-        self._begun = False
         self.producer: Producer = transactional_producer(settings, group)
+        self._begun_by: Producer | None = None
 
     def begin(self) -> None:
-        """Step 6 begins. Raises one of our errors."""
+        """Step 6 begins. Raises KafkaException."""
         self.producer.begin_transaction()
-        self._begun = True
+        self._begun_by = self.producer
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> None:
         """Queue all of `messages` (dicts of key and value), or raise KafkaException."""
@@ -44,7 +47,8 @@ class Transaction:
         deadline = Deadline.after(self._settings.transaction_timeout_ms / 1000)
         self._insist(lambda: producer.send_offsets_to_transaction(next_offsets, member, deadline.remaining), deadline)
         self._insist(lambda: producer.commit_transaction(deadline.remaining), deadline)
-        self._begun = False
+        if self._begun_by is producer:
+            self._begun_by = None
 
     def abandon(self) -> None:
         """Undo what was begun and not committed; nothing when there is none.
@@ -52,23 +56,41 @@ class Transaction:
         When the client cannot tell whether a commit went through, a new producer takes the place of the old one: the
         broker then finishes what it had decided before it lets the new one begin.
         """
-        if not self._begun:
+        try:
+            self.abort()
+        except KafkaUnavailable:
+            self.producer = transactional_producer(self._settings, self._group)
+            self._begun_by = None
+
+    def abort(self) -> None:
+        """Tell the broker to drop what was begun and not committed, so that readers need not wait for it to time out.
+
+        Raises Fenced, or KafkaUnavailable when that cannot be told.
+        """
+        if self._begun_by is None:
             return
         try:
-            self.producer.abort_transaction(self._settings.transaction_timeout_ms / 1000)
+            self.producer.abort_transaction(_ABORT_SECONDS)
         except KafkaException as error:
             failure = as_error(error)
-            if isinstance(failure, Fenced):
-                raise failure from error
-            self.producer = transactional_producer(self._settings, self._group)
-        self._begun = False
+            raise (failure if isinstance(failure, Fenced) else KafkaUnavailable(str(failure))) from error
+        self._begun_by = None
 
-    @staticmethod
-    def _insist(step: Callable[[], None], deadline: Deadline) -> None:
+    def _insist(self, step: Callable[[], None], deadline: Deadline) -> None:
         """Do a step again while the client says that it may be repeated as it is."""
         while True:
             try:
                 return step()
             except KafkaException as error:
                 if not error.args[0].retriable() or deadline.passed:
-                    raise as_error(error) from error
+                    raise self._named(error) from error
+
+    def _named(self, error: KafkaException) -> BnplError:
+        """The error as one of ours. The broker that aborts an overdue transaction fences its producer just as another
+        instance would; then a new producer may go on.
+        """
+        failure = as_error(error)
+        overdue = time.monotonic() - (self._begun_at or 0.0) > self._settings.transaction_timeout_ms / 1000
+        if isinstance(failure, Fenced) and overdue:
+            return KafkaUnavailable("the broker aborted a transaction that took too long")
+        return failure

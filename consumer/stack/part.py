@@ -77,8 +77,10 @@ class Part(ABC):
             command = process.cmdline()  # empty for a zombie
         except (OSError, ValueError, psutil.Error):
             return None
+        is_child = self._child is not None and self._child.pid == process.pid and self._child.returncode is None
         ours = any(word == str(self.data) or f"{self.data}/" in word for word in command)
-        return (process, int(port)) if ours else None
+        # between fork and exec a child has no command line, but nobody else has its pid before it is waited for
+        return (process, int(port)) if is_child or ours else None
 
     @property
     @abstractmethod

@@ -21,8 +21,8 @@ from consumer import logs
 from consumer.clock import utc_now
 from consumer.errors import Fatal
 from consumer.research.simulate import CHUNK, SimulationConfig, simulate
+from consumer.scoring.load import load_controller
 from consumer.services import topics
-from consumer.services.assemble import controller
 from consumer.services.produce import TransactionSender
 from consumer.services.score import ScoreService
 from consumer.settings import Settings, load_settings
@@ -118,7 +118,9 @@ def _drain_in_process(what: str, settings: Settings, events: int, number: int) -
 
 def _drain(what: str, events: int) -> Drained:
     settings = load_settings()
-    service: Drains = PassThrough(settings) if what == "passthrough" else ScoreService(settings, controller(settings))
+    service: Drains = (
+        PassThrough(settings) if what == "passthrough" else ScoreService(settings, load_controller(settings))
+    )
     stop = threading.Event()
     watched: dict[str, Any] = {}
     watcher = threading.Thread(target=_watch, args=(service, events, stop, watched), daemon=True)

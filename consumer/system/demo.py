@@ -117,7 +117,7 @@ class Demo:
         ):
             while not progress.caught_up:
                 time.sleep(_LOOK_EVERY_SECONDS)
-                self._system.supervisor.check()
+                self._system.check()
                 if self._failure:
                     raise self._failure
                 seconds, looked_at = time.monotonic() - looked_at, time.monotonic()

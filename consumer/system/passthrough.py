@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 
 from consumer.services import loop
-from consumer.services.kafka import GroupMember
-from consumer.services.loop import Background, Batch
+from consumer.services.background import Background
+from consumer.services.group import GroupMember
+from consumer.services.loop import Batch
 from consumer.services.transaction import Transaction
 from consumer.settings import Settings
 
@@ -32,7 +33,7 @@ class PassThrough:
         try:
             loop.run(stop, self._run_once, self._group.rewind)
         finally:
-            loop.leave(self._committing.settle, self._group)
+            loop.leave(self._committing.settle, self._transaction.abort, self._group)
 
     def _run_once(self) -> None:
         settings = self._settings

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from consumer.errors import StackError
 from consumer.services import clickhouse, migrate, topics
 from consumer.settings import Settings
 from consumer.stack.local import Addresses, LocalStack
+from consumer.stack.part import last_lines
 from consumer.system.supervisor import ServiceProcess, Supervisor
 
 Say = Callable[[str], None]
@@ -19,10 +21,21 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class System:
-    """A running system: settings that lead to it, and its services."""
+    """A running system, and settings that lead to it."""
 
     settings: Settings
+    stack: LocalStack
     supervisor: Supervisor
+
+    def check(self) -> None:
+        """Start killed services again. Raises StackError or Fatal when a part or a service ended by itself."""
+        for part in (self.stack.kafka, self.stack.clickhouse):
+            if part.process is None:
+                told = "\n".join(f"    {line}" for line in last_lines(part.log, 5))
+                raise StackError(
+                    f"{part.name} has ended; its last lines:\n{told}\nmore in {part.log} and {part.output}"
+                )
+        self.supervisor.check()
 
 
 @contextmanager
@@ -44,7 +57,7 @@ def running_system(settings: Settings, stack: LocalStack, say: Say) -> Iterator[
         prepare(settings)
         say("starting score and sink")
         with Supervisor(_services(stack.state_dir, addresses)) as supervisor:
-            yield System(settings, supervisor)
+            yield System(settings, stack, supervisor)
             say("stopping")
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from consumer.clock import Deadline
-from consumer.errors import Fatal
+from consumer.errors import TRY_AGAIN, Fatal
 from consumer.logs import get_logger
 from consumer.stack.part import dying_with_us, last_lines
 
@@ -96,18 +96,18 @@ class Supervisor:
             service.wait_stopped(deadline)
 
     def check(self) -> None:
-        """Start again what a signal killed. Raises Fatal when a service ended by itself: it had a reason to."""
+        """Start again what was killed, or ended because an outside part was away. Raises Fatal for any other end."""
         for service in self._services:
             code = service.exit_code
             if code is None:
                 continue
-            if code >= 0:
+            if code >= 0 and code != TRY_AGAIN:
                 told = "\n".join(f"    {line}" for line in last_lines(service.log_file, 5))
                 raise Fatal(
                     f"{service.name} ended with code {code}; its last lines:\n{told}\nmore in {service.log_file}"
                 )
             died = self._died_at.setdefault(service.name, time.monotonic())
             if time.monotonic() - died >= _RESTART_SECONDS:
-                log.warning("starting a killed service again", name=service.name, signal=-code)
+                log.warning("starting a service again", name=service.name, code=code)
                 del self._died_at[service.name]
                 service.start()

@@ -44,4 +44,3 @@ CREATE TABLE IF NOT EXISTS shadow_scores
 ENGINE = ReplacingMergeTree(shadow_offset)
 PARTITION BY toYYYYMM(event_time)
 ORDER BY (transaction_id, prediction_id)
-SETTINGS non_replicated_deduplication_window = 10000

@@ -183,19 +183,24 @@ def test_a_broker_that_dies_and_comes_back_is_waited_for_and_nothing_is_passed_o
     broker = Kafka(tmp_path / "broker", 0, owned=True)
     broker.start()
     own = settings.model_copy(
-        update={"kafka_bootstrap_servers": broker.address, "batch_max_records": SMALL_BATCHES, "topic_partitions": 2}
+        update={
+            "kafka_bootstrap_servers": broker.address,
+            "batch_max_records": SMALL_BATCHES,
+            "topic_partitions": 2,
+            "transaction_timeout_ms": 3000,
+        }
     )
     try:
         topics.apply(own)
-        send_events(own, simulated(30_000, 12))
+        send_events(own, simulated(20_000, 12))
         score, sink = ScoreService(own, controller), SinkService(own)
         with running(score), running(sink):
             eventually(lambda: score.records > 3000 and sink.records > 1000, 40, "both are at work")
             broker.kill()
             broker.start()
             wait_scored(own, 60)
-            wait_stored(own, 30_000, 60)
+            wait_stored(own, 20_000, 60)
         found = reconciled(own)
-        assert (found.produced, found.scored, found.stored, found.holds) == (30_000, 30_000, 30_000, True), found
+        assert (found.produced, found.scored, found.stored, found.holds) == (20_000, 20_000, 20_000, True), found
     finally:
         broker.kill()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import Commands, running, send_events, shadow_events, simulated, wait_scored
 
-from consumer.errors import Fatal
+from consumer.errors import TRY_AGAIN, Fatal
 from consumer.scoring.controller import ShadowModeController
 from consumer.services import topics
 from consumer.services.score import ScoreService
@@ -61,7 +61,7 @@ def test_without_a_broker_every_command_ends_with_a_message_that_names_the_addre
     asked = [("score",), ("sink",), ("topics", "apply"), ("produce", str(file))]
     started = [commands.start(settings, *each, BNPL_KAFKA_BOOTSTRAP_SERVERS=nobody) for each in asked]
     for command in started:
-        assert command.ended(60) == 1
+        assert command.ended(60) == TRY_AGAIN
         assert command.output.endswith(f"error: Kafka does not answer at {nobody}\n")
 
 

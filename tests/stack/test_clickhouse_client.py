@@ -63,9 +63,7 @@ def test_server_side_parameters(clickhouse: Client) -> None:
         "many": ["a'b", "c\n"],
         "at": START,
     }
-    read = clickhouse.query(
-        "SELECT {n:UInt64}, {text:String}, {many:Array(String)}, {at:DateTime}", parameters=values
-    )
+    read = clickhouse.query("SELECT {n:UInt64}, {text:String}, {many:Array(String)}, {at:DateTime}", parameters=values)
     assert read.result_rows == as_read([list(values.values())])
 
 

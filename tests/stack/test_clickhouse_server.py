@@ -109,9 +109,7 @@ def test_a_session_serves_one_request_at_a_time(http: urllib3.HTTPConnectionPool
 
 
 def wait_for_query(http: urllib3.HTTPConnectionPool, pattern: str) -> None:
-    running = (
-        f"SELECT count() FROM system.processes WHERE query LIKE '{pattern}' AND query NOT LIKE '%processes%'"
-    )
+    running = f"SELECT count() FROM system.processes WHERE query LIKE '{pattern}' AND query NOT LIKE '%processes%'"
     deadline = Deadline.after(10)
     while http.request("POST", "/", body=running.encode()).data != b"1\n":
         assert not deadline.passed
@@ -156,8 +154,7 @@ def test_processes_write_side_by_side(clickhouse: Client, clickhouse_database: s
     clickhouse.command("CREATE TABLE shared (a UInt64) ENGINE = MergeTree ORDER BY a")
     spawn = multiprocessing.get_context("spawn")
     writers = [
-        spawn.Process(target=_insert_from_another_process, args=(clickhouse_database, n * 5000))
-        for n in range(3)
+        spawn.Process(target=_insert_from_another_process, args=(clickhouse_database, n * 5000)) for n in range(3)
     ]
     for writer in writers:
         writer.start()
@@ -172,9 +169,7 @@ def test_no_acknowledged_row_is_lost_when_it_is_killed(own_server: ClickHouse) -
         client.command("CREATE TABLE kept (block UInt64, n UInt64) ENGINE = MergeTree ORDER BY (block, n)")
     for round_ in range(3):
         acknowledged: list[int] = []
-        writer = threading.Thread(
-            target=_insert_until_refused, args=(own_server.address, round_, acknowledged)
-        )
+        writer = threading.Thread(target=_insert_until_refused, args=(own_server.address, round_, acknowledged))
         writer.start()
         deadline = Deadline.after(20)
         while len(acknowledged) < 10 and not deadline.passed:
@@ -192,9 +187,7 @@ def _insert_until_refused(address: str, round_: int, acknowledged: list[int]) ->
     with clickhouse_connect.get_client(dsn=address) as client:
         for i in range(100_000):
             block = round_ * 1_000_000 + i
-            rows = pa.table(
-                {"block": pa.array([block] * 1000, pa.uint64()), "n": pa.array(range(1000), pa.uint64())}
-            )
+            rows = pa.table({"block": pa.array([block] * 1000, pa.uint64()), "n": pa.array(range(1000), pa.uint64())})
             try:
                 client.insert_arrow("kept", rows)
             except ClickHouseError:

@@ -180,9 +180,7 @@ def test_nothing_outlives_its_owner(tmp_path: Path, how: signal.Signals) -> None
         assert owner.stdout is not None
         pids = next(line for line in owner.stdout if line.startswith("pids")).split()[1:]
         parts = [psutil.Process(int(pid)) for pid in pids]
-        assert {os.getsid(part.pid) for part in parts}.isdisjoint(
-            {os.getsid(0)}
-        )  # no terminal signal reaches them
+        assert {os.getsid(part.pid) for part in parts}.isdisjoint({os.getsid(0)})  # no terminal signal reaches them
         owner.send_signal(how)
         owner.wait(30)
     gone, alive = psutil.wait_procs(parts, timeout=20)
@@ -200,9 +198,7 @@ def test_a_taken_port_is_named_with_who_has_it(tmp_path: Path) -> None:
     assert str(port) in told
     assert f"pid {os.getpid()}" in told
     assert "--kafka-port" in told
-    assert {part.state for part in LocalStack(tmp_path, owned=False).status()} == {
-        "down"
-    }  # ClickHouse went down again
+    assert {part.state for part in LocalStack(tmp_path, owned=False).status()} == {"down"}  # ClickHouse went down again
 
 
 def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -225,9 +221,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         LocalStack(tmp_path / "file" / "state").start(print)
 
 
-def test_a_full_disk_is_refused_before_anything_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "MIN_FREE_BYTES", 2**62)
     with pytest.raises(StackError, match="MiB free"):
         LocalStack(tmp_path, 0, 0).start(print)

@@ -17,9 +17,7 @@ GRACE_SECONDS = 8.0
 
 
 @click.command()
-@click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables."
-)
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables.")
 @click.option("--port", type=click.IntRange(1, 65535), required=True, help="Port to listen on, at 127.0.0.1.")
 @click.option("--log-level", default="info", show_default=True)
 def main(data: Path, port: int, log_level: str) -> None:
@@ -46,9 +44,7 @@ def main(data: Path, port: int, log_level: str) -> None:
         engine.close()
     log.info("stopped", requests_cut_off=not ended)
     sys.stderr.flush()
-    os._exit(
-        0 if ended else 1
-    )  # idle connections' threads and a query that will not end must not hold the process
+    os._exit(0 if ended else 1)  # idle connections' threads and a query that will not end must not hold the process
 
 
 if __name__ == "__main__":

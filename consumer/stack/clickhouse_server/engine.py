@@ -75,9 +75,7 @@ class Engine:
         session that is missing or in use, and what the engine says about an unknown or malformed setting.
         """
         if not self._slots.acquire(timeout=QUEUE_SECONDS):
-            raise QueryError(
-                202, "TOO_MANY_SIMULTANEOUS_QUERIES", f"{MAX_CONCURRENT} queries are running already"
-            )
+            raise QueryError(202, "TOO_MANY_SIMULTANEOUS_QUERIES", f"{MAX_CONCURRENT} queries are running already")
         try:
             session = self._take_session(context, create=leaves_state) if context.session else None
             with self._fresh(context) if session is None else self._resumed(session, context) as connection:
@@ -135,9 +133,7 @@ class Engine:
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
-        for name in [
-            name for name, session in self._sessions.items() if not session.busy and session.expires < now
-        ]:
+        for name in [name for name, session in self._sessions.items() if not session.busy and session.expires < now]:
             self._sessions.pop(name).connection.close()
 
 
@@ -164,9 +160,7 @@ def _settings_now(connection: Any, names: Mapping[str, str]) -> dict[str, str | 
         connection,
         f"SELECT name, value, changed FROM system.settings WHERE name IN ({listed}) FORMAT JSONEachRow",  # noqa: S608
     )
-    return {
-        row["name"]: row["value"] if row["changed"] else None for row in map(json.loads, rows.splitlines())
-    }
+    return {row["name"]: row["value"] if row["changed"] else None for row in map(json.loads, rows.splitlines())}
 
 
 def _current_database(connection: Any) -> str:

@@ -45,9 +45,7 @@ class QueryError(Exception):
         if found is None:
             return cls(1002, "UNKNOWN_EXCEPTION", text)
         names = _NAME.findall(text)
-        return cls(
-            int(found.group(1)), names[-1] if names else "UNKNOWN_EXCEPTION", text[found.end() :].strip()
-        )
+        return cls(int(found.group(1)), names[-1] if names else "UNKNOWN_EXCEPTION", text[found.end() :].strip())
 
     @property
     def status(self) -> int:

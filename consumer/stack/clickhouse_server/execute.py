@@ -83,10 +83,8 @@ def execute(
         result = connection.query(statement.text, default_format, params=parameters)
     except RuntimeError as error:
         raise QueryError.of_engine(error) from None
-    if not sql.answers_with_rows(statement.keyword) and not result.size():
-        fmt = None
-    else:
-        fmt = fmt or default_format
+    has_rows = sql.answers_with_rows(statement.keyword) or result.size()
+    fmt = (fmt or default_format) if has_rows else None
     summary = _summary(
         result.elapsed(),
         read_rows=result.storage_rows_read(),
@@ -142,9 +140,7 @@ def _stream(connection: Any, statement: bytes, fmt: str | None, parameters: dict
 
 def _summary(elapsed_seconds: float, **counts: int) -> dict[str, str]:
     names = ("read_rows", "read_bytes", "written_rows", "written_bytes", "result_rows", "result_bytes")
-    return {name: str(counts.get(name, 0)) for name in names} | {
-        "elapsed_ns": str(int(elapsed_seconds * 1e9))
-    }
+    return {name: str(counts.get(name, 0)) for name in names} | {"elapsed_ns": str(int(elapsed_seconds * 1e9))}
 
 
 def _read_up_to(body: BinaryIO, limit: int) -> bytes:

@@ -68,9 +68,7 @@ def read_request(target: str, headers: Message, stream: BinaryIO, *, read_only: 
             "ClickHouse's block compression is not supported here: use Content-Encoding (lz4, zstd, gzip)",
         )
     settings = {
-        name: value
-        for name, value in parameters.items()
-        if name not in _TRANSPORT and not name.startswith("param_")
+        name: value for name, value in parameters.items() if name not in _TRANSPORT and not name.startswith("param_")
     }
     if read_only:
         settings["readonly"] = "2"
@@ -86,9 +84,7 @@ def read_request(target: str, headers: Message, stream: BinaryIO, *, read_only: 
         ),
         parameters={name[6:]: value for name, value in parameters.items() if name.startswith("param_")},
         query_id=parameters.get("query_id"),
-        default_format=parameters.get("default_format")
-        or headers.get("X-ClickHouse-Format")
-        or "TabSeparated",
+        default_format=parameters.get("default_format") or headers.get("X-ClickHouse-Format") or "TabSeparated",
         encoding=_answer_encoding(headers) if parameters.get("enable_http_compression") == "1" else None,
         stream=parameters.get("wait_end_of_query") != "1",
     )

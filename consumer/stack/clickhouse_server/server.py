@@ -103,22 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: BinaryIO, read_only: bool) -> None:
         if urlsplit(self.path).path != "/":
-            raise QueryError(
-                1001, "NOT_FOUND", f"There is no handle {urlsplit(self.path).path}: queries go to /"
-            )
+            raise QueryError(1001, "NOT_FOUND", f"There is no handle {urlsplit(self.path).path}: queries go to /")
         if "Origin" in self.headers:
-            raise QueryError(
-                497, "ACCESS_DENIED", "requests of web pages are refused: this endpoint has no passwords"
-            )
+            raise QueryError(497, "ACCESS_DENIED", "requests of web pages are refused: this endpoint has no passwords")
         request = read_request(self.path, self.headers, body, read_only=read_only)
         self._query_id = request.query_id or str(uuid.uuid4())
         statement = Statement.read(request.query, request.body)
-        with self.server.engine.connection(
-            request.context, leaves_state=statement.leaves_state
-        ) as connection:
-            answer = execute(
-                connection, statement, request.parameters, request.default_format, stream=request.stream
-            )
+        with self.server.engine.connection(request.context, leaves_state=statement.leaves_state) as connection:
+            answer = execute(connection, statement, request.parameters, request.default_format, stream=request.stream)
             drain(body)
             self._send(answer, request.encoding)
         log.info(

@@ -1,4 +1,4 @@
-"""Services put together from settings: what the commands, the demo and the bench start."""
+"""Rules and models of the configured versions, proved and put together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from consumer.scoring.rules import RuleSet
 from consumer.settings import Settings
 
 
-def controller(settings: Settings) -> ShadowModeController:
-    """Rules and models of the configured versions, proved: hashes before anything is unpickled, golden rows after.
+def load_controller(settings: Settings) -> ShadowModeController:
+    """Hashes are checked before anything is unpickled, and golden rows, through the serving code, after it.
 
     Raises ArtifactError that names the file at fault.
     """
