@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from consumer.clock import Deadline
-from consumer.errors import BnplError, Fenced, KafkaUnavailable, KafkaUnavailable
+from consumer.errors import BnplError, Fenced, KafkaUnavailable
 from consumer.services.kafka import as_error, transactional_producer
 from consumer.settings import Settings
 
@@ -27,11 +27,12 @@ class Transaction:
         self._group = group
         self.producer: Producer = transactional_producer(settings, group)
         self._begun_by: Producer | None = None
+        self._begun_at = 0.0
 
     def begin(self) -> None:
         """Step 6 begins. Raises KafkaException."""
         self.producer.begin_transaction()
-        self._begun_by = self.producer
+        self._begun_by, self._begun_at = self.producer, time.monotonic()
 
     def produce_batch(self, topic: str, messages: list[dict[str, Any]]) -> None:
         """Queue all of `messages` (dicts of key and value), or raise KafkaException."""
@@ -72,7 +73,7 @@ class Transaction:
         try:
             self.producer.abort_transaction(_ABORT_SECONDS)
         except KafkaException as error:
-            failure = as_error(error)
+            failure = self._named(error)
             raise (failure if isinstance(failure, Fenced) else KafkaUnavailable(str(failure))) from error
         self._begun_by = None
 
@@ -90,7 +91,7 @@ class Transaction:
         instance would; then a new producer may go on.
         """
         failure = as_error(error)
-        overdue = time.monotonic() - (self._begun_at or 0.0) > self._settings.transaction_timeout_ms / 1000
+        overdue = time.monotonic() - self._begun_at > self._settings.transaction_timeout_ms / 1000
         if isinstance(failure, Fenced) and overdue:
             return KafkaUnavailable("the broker aborted a transaction that took too long")
         return failure
