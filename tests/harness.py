@@ -35,6 +35,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from pydantic import SecretStr
 
 from consumer.clock import Deadline, utc_now
+from consumer.errors import KafkaUnavailable
 from consumer.research.simulate import SimulationConfig, rows, simulate
 from consumer.services.lag import GroupLag
 from consumer.settings import PROJECT, Settings
@@ -323,9 +324,14 @@ def score_lag(settings: Settings) -> GroupLag:
 def wait_scored(settings: Settings, seconds: float = 30) -> None:
     """Wait until the score group has committed everything that is in its topic."""
     with score_lag(settings) as lag:
-        eventually(
-            lambda: not sum(part.messages for part in lag.partitions()), seconds, lambda: f"lag {lag.partitions()}"
-        )
+
+        def caught_up() -> bool:
+            try:
+                return not sum(part.messages for part in lag.partitions())
+            except KafkaUnavailable:  # a coordinator that is coming back: wait for it too
+                return False
+
+        eventually(caught_up, seconds, lambda: f"lag {lag.partitions()}")
 
 
 def stored(settings: Settings, what: str = "count()") -> Any:
