@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported without __all__
@@ -14,11 +16,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported 
     ResourceType,
 )
 
+from consumer.clock import Deadline
 from consumer.errors import Fatal
 from consumer.services.kafka import LARGEST_RECORD_BYTES, admin, as_error, require_topics
 from consumer.settings import Settings
 
 _TIMEOUT_SECONDS = 15.0
+_POLL_SECONDS = 0.1
 _DAY_MS = 86_400_000
 
 
@@ -85,9 +89,8 @@ def apply(settings: Settings, *, alter: bool = False) -> list[Applied]:
 
 
 def _compare(client: AdminClient, topic: Topic, *, alter: bool) -> str:
-    resource = ConfigResource(ResourceType.TOPIC, topic.name)
     try:
-        found = client.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource].result(_TIMEOUT_SECONDS)
+        found = _config(client, topic)
         partitions = len(client.list_topics(topic.name, _TIMEOUT_SECONDS).topics[topic.name].partitions)
         notes = [] if partitions == topic.partitions else [f"has {partitions} partitions, not {topic.partitions}"]
         different = {key: value for key, value in topic.config.items() if found[key].value != value}
@@ -100,6 +103,19 @@ def _compare(client: AdminClient, topic: Topic, *, alter: bool) -> str:
         raise as_error(error) from error
     except TimeoutError:
         raise Fatal(f"the broker did not answer about topic {topic.name} within {_TIMEOUT_SECONDS:.0f} s") from None
+
+
+def _config(client: AdminClient, topic: Topic) -> dict[str, Any]:
+    """The topic's configuration; a topic made a moment ago is not yet known to every broker, and waited for."""
+    resource, deadline = ConfigResource(ResourceType.TOPIC, topic.name), Deadline.after(_TIMEOUT_SECONDS)
+    while True:
+        try:
+            answer = client.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource]
+            return dict(answer.result(_TIMEOUT_SECONDS))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or deadline.passed:
+                raise
+            time.sleep(_POLL_SECONDS)
 
 
 def _set(client: AdminClient, topic: Topic, values: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from harness import Commands
 from pydantic import SecretStr
 
-from consumer.errors import ConfigurationError, Fatal
+from consumer.errors import TRY_AGAIN, ConfigurationError, Fatal
 from consumer.services import topics
 from consumer.services.kafka import OURS, common_config, consumer_config, producer_config
 from consumer.services.migrate import migrate, read
@@ -176,7 +176,7 @@ def test_no_secret_is_ever_printed(settings: Settings, commands: Commands, tmp_p
         commands.start(settings, "schemas", "register", **secrets),
     ]
     for run in runs:
-        assert run.ended(60) == 1
+        assert run.ended(60) == TRY_AGAIN
         assert "error: " in run.output
         printed += run.output
     assert "Secret-" not in printed
