@@ -52,14 +52,13 @@ class Transaction:
             self._begun_by = None
 
     def abandon(self) -> None:
-        """Undo what was begun and not committed; nothing when there is none.
+        """Undo what was begun and not committed; nothing when there is none. Raises KafkaUnavailable.
 
-        When the client cannot tell whether a commit went through, a new producer takes the place of the old one: the
-        broker then finishes what it had decided before it lets the new one begin.
+        A new producer takes the place of the old one: the broker first finishes what it had decided about the old
+        one's transaction, else aborts it. The old one is never used again, even where it can abort: librdkafka 2.16
+        then sends what it was still repeating to a broker that was away with the next transaction, a second time.
         """
-        try:
-            self.abort()
-        except KafkaUnavailable:
+        if self._begun_by is not None:
             self.producer = transactional_producer(self._settings, self._group)
             self._begun_by = None
 
