@@ -55,8 +55,7 @@ class Transaction:
         """Undo what was begun and not committed; nothing when there is none. Raises KafkaUnavailable.
 
         A new producer takes the place of the old one: the broker first finishes what it had decided about the old
-        one's transaction, else aborts it. The old one is never used again, even where it can abort: librdkafka 2.16
-        then sends what it was still repeating to a broker that was away with the next transaction, a second time.
+        one's transaction, else aborts it, and lets the old one write nothing more.
         """
         if self._begun_by is not None:
             self.producer = transactional_producer(self._settings, self._group)
