@@ -180,8 +180,8 @@ def test_two_groups_whose_instances_have_one_name_do_not_fence_each_other(
 def test_a_broker_that_goes_and_comes_back_is_waited_for_and_nothing_is_passed_over(
     settings: Settings, controller: ShadowModeController, tmp_path: Path
 ) -> None:
-    """Nothing may be lost, and every row must be there once. That a batch may stand twice in the topic is Kafka's doing:
-    a single 4.4 node that goes while it ends a transaction reports it committed and skips the markers ("Couldn't find
+    """Nothing may be lost, and every row must be there once. That a batch may stand twice in the topic is Kafka's: a
+    single 4.4 node that goes while it ends a transaction reports it committed and skips the markers ("Couldn't find
     leader endpoint … can be skipped"), also in the offsets topic. With a second node there is always a leader.
     """
     broker = Kafka(tmp_path / "broker", 0, owned=True)
