@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     batch_max_records: Positive = 10_000
     """Records of one batch, and of one Kafka transaction, at the most."""
     batch_max_bytes: Positive = 64 * 1024 * 1024
-    """Bytes fetched ahead, and bytes of one batch, at the most."""
+    """Bytes fetched ahead at the most; score also asks for fewer records at a time when they are large."""
     batch_max_wait_ms: Positive = 20
     """How long a quiet score service waits for a batch to fill: its latency when there is little to do."""
     sink_max_wait_ms: Positive = 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from confluent_kafka import Producer
 from harness import (
     Commands,
     committed,
@@ -131,3 +132,22 @@ def test_too_large_a_share_of_bad_records_stops_the_service(
     letters = read_topic(settings, settings.topic_dead_letters)
     with score_lag(settings) as lag:
         assert committed(lag) == len(letters) + len(shadow_events(settings)) < 1500
+
+
+def test_a_record_too_large_for_a_dead_letter_is_named_and_stops_nothing(
+    settings: Settings, controller: ShadowModeController
+) -> None:
+    """Compression lets a producer send more than the broker's limit for a record."""
+    large = {"message.max.bytes": 4 * 1024 * 1024, "compression.type": "zstd"}
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, **large})
+    producer.produce(settings.topic_transactions, bytes(3 * 1024 * 1024), b"k", partition=0)
+    assert producer.flush(20) == 0
+    send(settings, settings.topic_transactions, [{"key": b"k", "partition": 0, "value": encoded(simulated(1)[0])}])
+
+    with running(ScoreService(settings, controller)):
+        wait_scored(settings)
+    (letter,) = read_topic(settings, settings.topic_dead_letters)
+    assert (letter.key(), letter.value()) == (b"k", None)
+    message = dict(letter.headers() or ())["__connect.errors.exception.message"].decode()
+    assert "its 3145728 bytes are too many for a dead letter and stay where they were read" in message
+    assert len(shadow_events(settings)) == 1
