@@ -2,17 +2,19 @@
 
 A checkout's transaction arrives on a Kafka topic as Avro bytes. `contracts` turns a batch of them into columns and
 sets aside what cannot be used. `scoring` lets the business rules decide, makes 36 features and asks every model: all
-of it plain functions over columns, without I/O. `services` reads, publishes and stores, exactly once. `stack` is the
+of it plain functions over columns, without I/O. `services` reads, publishes and stores, exactly once; `watch` shows how
+they fare. `stack` is the
 Kafka and ClickHouse that run on a laptop, `research` makes the models, `system` puts everything together, `cli` is
 the command.
 
 A module imports only from its own folder or one before it:
 
-    settings errors clock logs    ground
+    settings errors clock …       ground
     contracts                     bytes ↔ columns, and what may be let in
     scoring                       rules, features, models: pure
     stack                         Kafka and ClickHouse on this machine
     services                      score, sink, produce, and what they share
+    watch                         lag, health, check, trace: what operators look at
     research                      simulate, train, export, adopt
     system                        run, demo, bench
     cli                           bnpl-shadow

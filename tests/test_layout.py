@@ -17,9 +17,9 @@ from consumer.settings import PROJECT
 
 CONSUMER = PROJECT / "consumer"
 MODULES = sorted(CONSUMER.rglob("*.py"))
-ORDER = ["ground", "contracts", "scoring", "stack", "services", "research", "system", "cli"]
+ORDER = ["ground", "contracts", "scoring", "stack", "services", "watch", "research", "system", "cli"]
 """A module imports from its own package and from those before it."""
-GROUND = {"__init__", "errors", "settings", "clock", "logs"}
+GROUND = {"__init__", "errors", "settings", "clock", "logs", "metrics"}
 LONGEST_FILE = 450
 
 FORBIDDEN = {
