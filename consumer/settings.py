@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """After this long without reading, the group gives a service's partitions to another."""
     clickhouse_timeout_seconds: Annotated[int, Field(ge=1, le=20)] = 15
     """How long one request to ClickHouse may take. Bounded so that a stop during one ends within 25 s."""
+    lag_interval_ms: Annotated[int, Field(ge=100, le=20_000)] = 5000
+    """How often a service looks at its lag. Bounded so that the minute that a status is made of has three looks."""
 
     # what is let in
     event_max_future_seconds: Positive = 300

@@ -37,10 +37,10 @@ from pydantic import SecretStr
 from consumer.clock import Deadline, utc_now
 from consumer.errors import KafkaUnavailable
 from consumer.research.simulate import SimulationConfig, rows, simulate
-from consumer.services.lag import GroupLag
 from consumer.settings import PROJECT, Settings
 from consumer.stack.local import LocalStack
 from consumer.system.run import prepare
+from consumer.watch.lag import LagReader
 
 Event = dict[str, Any]
 T = TypeVar("T")
@@ -311,14 +311,14 @@ def shadow_events(settings: Settings) -> list[Event]:
     return [decoded(message.value()) for message in read_topic(settings, settings.topic_shadow_scores)]
 
 
-def committed(lag: GroupLag) -> int:
+def committed(lag: LagReader) -> int:
     """Records that a group has committed."""
-    return sum(part.committed for part in lag.partitions())
+    return sum(part.committed or 0 for part in lag.look().partitions)
 
 
-def score_lag(settings: Settings) -> GroupLag:
+def score_lag(settings: Settings) -> LagReader:
     """To ask how far the score group is; a context manager."""
-    return GroupLag(settings, settings.score_group, settings.topic_transactions)
+    return LagReader(settings, settings.score_group, [settings.topic_transactions])
 
 
 def wait_scored(settings: Settings, seconds: float = 30) -> None:
@@ -327,11 +327,11 @@ def wait_scored(settings: Settings, seconds: float = 30) -> None:
 
         def caught_up() -> bool:
             try:
-                return not sum(part.messages for part in lag.partitions())
+                return not lag.look().unread
             except KafkaUnavailable:  # a coordinator that is coming back: wait for it too
                 return False
 
-        eventually(caught_up, seconds, lambda: f"lag {lag.partitions()}")
+        eventually(caught_up, seconds, lambda: f"lag {lag.look()}")
 
 
 def stored(settings: Settings, what: str = "count()") -> Any:

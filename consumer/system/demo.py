@@ -15,11 +15,11 @@ from consumer.clock import Deadline, utc_now
 from consumer.errors import Fatal
 from consumer.research.simulate import SimulationConfig, simulate
 from consumer.services import clickhouse
-from consumer.services.lag import GroupLag
 from consumer.services.produce import Pace, TransactionSender
 from consumer.services.reconcile import Reconciliation, reconcile
 from consumer.settings import Settings
 from consumer.system.run import System
+from consumer.watch.lag import LagReader
 
 _CATCH_UP_SECONDS = 60.0
 _LOOK_EVERY_SECONDS = 0.5
@@ -112,8 +112,8 @@ class Demo:
         deadline: Deadline | None = None
         with (
             clickhouse.connect(settings) as client,
-            GroupLag(settings, settings.score_group, settings.topic_transactions) as score,
-            GroupLag(settings, settings.sink_group, settings.topic_shadow_scores) as sink,
+            LagReader(settings, settings.score_group, [settings.topic_transactions]) as score,
+            LagReader(settings, settings.sink_group, [settings.topic_shadow_scores]) as sink,
         ):
             while not progress.caught_up:
                 time.sleep(_LOOK_EVERY_SECONDS)
@@ -128,11 +128,9 @@ class Demo:
                     if deadline.passed:
                         raise Fatal(f"not caught up {_CATCH_UP_SECONDS:.0f} s after the last event: {progress}")
 
-    def _look(self, client: Client, score: GroupLag, sink: GroupLag, before: Progress, seconds: float) -> Progress:
+    def _look(self, client: Client, score: LagReader, sink: LagReader, before: Progress, seconds: float) -> Progress:
         acknowledged, sent = self._acknowledged, self._sender.sent  # before the lag is asked, which then includes them
-        score_lag = sum(part.messages for part in score.partitions())
-        behind = [part.messages for part in sink.partitions()]
-        sink_lag = sum(messages for messages in behind if messages > 1)  # a last transaction's marker is no record
+        score_lag, sink_lag = score.look().unread, sink.look().unread
         with clickhouse.errors_named():
             ((stored, declined, high),) = client.query(_TOTALS).result_rows
             means = {str(model): float(mean) for model, mean in client.query(_MEAN_SCORES).result_rows}
