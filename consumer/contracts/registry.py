@@ -40,14 +40,24 @@ class SchemaRegistry:
             return None
         return schema if isinstance(schema, dict) and schema.get("type") == "record" else None
 
-    def id_of(self, subject: str, schema: dict[str, Any]) -> int:
-        """The id of a schema registered under a subject. Raises SchemaError when it is not registered."""
+    def find(self, subject: str, schema: dict[str, Any]) -> int | None:
+        """The id of a schema registered under a subject, or None when it is not."""
         found = self._ask(lambda: self._client.lookup_schema(subject, RegistrySchema(json.dumps(schema), "AVRO")))
-        if found is None:
+        return None if found is None else int(found.schema_id)
+
+    def id_of(self, subject: str, schema: dict[str, Any]) -> int:
+        """As `find`, but raises SchemaError when it is not registered."""
+        schema_id = self.find(subject, schema)
+        if schema_id is None:
             raise SchemaError(
                 f"schema {schema['name']} is not registered under {subject}: run `bnpl-shadow schemas register`"
             )
-        return int(found.schema_id)
+        return schema_id
+
+    def is_compatible(self, subject: str, schema: dict[str, Any]) -> bool:
+        """Whether a schema keeps the subject's compatibility with its newest version; also when it has none."""
+        asked = RegistrySchema(json.dumps(schema), "AVRO")
+        return bool(self._ask(lambda: self._client.test_compatibility(subject, asked)) in (True, None))
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         """Register a schema; the registry itself refuses one that breaks the subject's compatibility."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
 
-from consumer.errors import ClickHouseUnavailable, Fatal
+from consumer.errors import ClickHouseUnavailable, ConfigurationError, Fatal
 from consumer.settings import Settings
 from consumer.stack.local import read_addresses
 
@@ -44,8 +45,7 @@ def connect(settings: Settings) -> Client:
 
     Raises ClickHouseUnavailable when it does not answer, StackError when there is neither.
     """
-    url = settings.clickhouse_url
-    address = url.get_secret_value() if url else read_addresses(settings.state_dir).clickhouse
+    address = address_of(settings)
     with errors_named():
         return clickhouse_connect.get_client(
             dsn=address,
@@ -55,6 +55,23 @@ def connect(settings: Settings) -> Client:
             query_retries=0,
             client_name="bnpl-shadow",
         )
+
+
+def address_of(settings: Settings) -> str:
+    """The URL of ClickHouse, which may hold a password. Raises ConfigurationError when it is none, without quoting it,
+    StackError when none is set and no local stack runs.
+    """
+    if settings.clickhouse_url is None:
+        return read_addresses(settings.state_dir).clickhouse
+    address = settings.clickhouse_url.get_secret_value()
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number; the message quotes it
+        usable = False
+    if not usable:
+        raise ConfigurationError("BNPL_CLICKHOUSE_URL is not an http(s)://user:password@host:port/database address")
+    return address
 
 
 @contextmanager

@@ -49,28 +49,52 @@ def read(directory: Path) -> list[Migration]:
     return found
 
 
+@dataclass(frozen=True)
+class Ledger:
+    """The files of a folder against what a database says was applied to it."""
+
+    applied: list[Migration]
+    """As they are here, those that changed since among them."""
+    changed: list[Migration]
+    pending: list[Migration]
+    unknown: list[int]
+    """Numbers that were applied and are not here."""
+
+
+def ledger(client: Client, directory: Path) -> Ledger:
+    """Compare; changes nothing. Raises ConfigurationError for a folder that cannot be used."""
+    migrations = read(directory)
+    with errors_named():
+        recorded: dict[int, str] = {}
+        if client.command("EXISTS TABLE schema_migrations"):
+            recorded = dict(client.query("SELECT number, sha256 FROM schema_migrations FINAL").result_rows)  # type: ignore[arg-type]
+    applied = [migration for migration in migrations if migration.number in recorded]
+    return Ledger(
+        applied=applied,
+        changed=[migration for migration in applied if recorded[migration.number] != migration.sha256],
+        pending=[migration for migration in migrations if migration.number not in recorded],
+        unknown=sorted(recorded.keys() - {migration.number for migration in migrations}),
+    )
+
+
 def migrate(client: Client, directory: Path) -> tuple[list[Migration], list[Migration]]:
     """Apply what is not applied yet; gives (applied now, applied before). Statements are safe to repeat, so a run
     that died between a statement and its record is simply run again.
 
     Raises ConfigurationError when an applied file was changed since: a change is a new file.
     """
-    migrations = read(directory)
+    found = ledger(client, directory)
+    if found.changed:
+        raise ConfigurationError(
+            f"migration {found.changed[0].name} was changed after it was applied; put the change into a new file"
+        )
     with errors_named():
         client.command(_LEDGER)
-        recorded: dict[int, str] = dict(client.query("SELECT number, sha256 FROM schema_migrations FINAL").result_rows)  # type: ignore[arg-type]
-        before = [migration for migration in migrations if migration.number in recorded]
-        for migration in before:
-            if recorded[migration.number] != migration.sha256:
-                raise ConfigurationError(
-                    f"migration {migration.name} was changed after it was applied; put the change into a new file"
-                )
-        now = [migration for migration in migrations if migration.number not in recorded]
-        for migration in now:
+        for migration in found.pending:
             client.command(migration.statement)
             client.insert(
                 "schema_migrations",
                 [[migration.number, migration.name, migration.sha256]],
                 column_names=["number", "name", "sha256"],
             )
-    return now, before
+    return found.pending, found.applied

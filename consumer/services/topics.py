@@ -107,15 +107,30 @@ def _compare(client: AdminClient, topic: Topic, *, alter: bool) -> str:
 
 def _config(client: AdminClient, topic: Topic) -> dict[str, Any]:
     """The topic's configuration; a topic made a moment ago is not yet known to every broker, and waited for."""
-    resource, deadline = ConfigResource(ResourceType.TOPIC, topic.name), Deadline.after(_TIMEOUT_SECONDS)
+    deadline = Deadline.after(_TIMEOUT_SECONDS)
     while True:
+        (found,) = describe(client, [ConfigResource(ResourceType.TOPIC, topic.name)], _TIMEOUT_SECONDS).values()
+        if not isinstance(found, KafkaException):
+            return found
+        if found.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or deadline.passed:
+            raise found
+        time.sleep(_POLL_SECONDS)
+
+
+def describe(
+    client: AdminClient, resources: list[ConfigResource], seconds: float
+) -> dict[ConfigResource, dict[str, Any] | KafkaException]:
+    """Configuration entries by name, or what the broker said instead, of each topic or broker that is asked about.
+
+    Raises TimeoutError when the broker does not answer.
+    """
+    found: dict[ConfigResource, dict[str, Any] | KafkaException] = {}
+    for resource, answer in client.describe_configs(resources, request_timeout=seconds).items():
         try:
-            answer = client.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS)[resource]
-            return dict(answer.result(_TIMEOUT_SECONDS))
+            found[resource] = dict(answer.result(seconds))
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or deadline.passed:
-                raise
-            time.sleep(_POLL_SECONDS)
+            found[resource] = error
+    return found
 
 
 def _set(client: AdminClient, topic: Topic, values: dict[str, str]) -> None:
