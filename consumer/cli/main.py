@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schemas": ("consumer.cli.prepare:schemas", "Register the event schemas with a registry."),
     "score": ("consumer.cli.score:command", "The score service: transactions to shadow events."),
     "sink": ("consumer.cli.sink:command", "The sink service: shadow events to ClickHouse."),
+    "check": ("consumer.cli.check:command", "Verify everything they need, and print every fault with its remedy."),
+    "lag": ("consumer.cli.lag:command", "Show how far score and sink are behind, and whether they catch up."),
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure the score path on a stack of its own."),
     "simulate": ("consumer.cli.simulate:command", "Write made-up transactions with their outcomes."),

@@ -1,0 +1,44 @@
+"""Schemas: can they be read, and does the registry, where there is one, know them?"""
+
+from __future__ import annotations
+
+from consumer.contracts.registry import SchemaRegistry, schema_registry
+from consumer.contracts.schemas import latest, versions
+from consumer.settings import Settings
+from consumer.watch.check.finding import Findings, fault, ok, stopping
+
+KINDS = ("transaction", "shadow_event", "dead_letter_headers")
+_REGISTER = "run `bnpl-shadow schemas register`"
+
+
+def check_schemas(settings: Settings) -> Findings:
+    """The files of schemas/, then the registry."""
+    with stopping("schemas"):
+        found = [f"{kind}.v{versions(kind)[-1].version}" for kind in KINDS]
+    yield ok("schemas", f"newest in schemas/: {', '.join(found)}")
+    if settings.schema_registry_url:
+        with stopping("schemas", "mend BNPL_SCHEMA_REGISTRY_URL"):
+            registry = schema_registry(settings)
+        if registry is not None:
+            try:
+                yield from _registered(registry, settings)
+            finally:
+                registry.close()
+
+
+def _registered(registry: SchemaRegistry, settings: Settings) -> Findings:
+    for kind, topic in (("transaction", settings.topic_transactions), ("shadow_event", settings.topic_shadow_scores)):
+        named, subject = latest(kind), f"{topic}-value"
+        what = f"{kind}.v{named.version} under {subject}"
+        with stopping("schemas", "see whether BNPL_SCHEMA_REGISTRY_URL leads to a registry that runs"):
+            schema_id = registry.find(subject, named.schema)
+            fits = registry.is_compatible(subject, named.schema)
+        if schema_id is None:
+            yield fault("schemas", f"the registry does not know {what}", _REGISTER)
+        elif not fits:
+            remedy = "see who registered the newest version there, and take it back or bring this one up to it"
+            yield fault(
+                "schemas", f"{what} is registered, but not compatible with the subject's newest version", remedy
+            )
+        else:
+            yield ok("schemas", f"{what} is registered, id {schema_id}")

@@ -1,0 +1,109 @@
+"""Timeouts against each other: which must be shorter than which, why, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from consumer.settings import Settings
+from consumer.watch.check.finding import Finding, Findings, ok
+
+STOP_SECONDS = 25.0
+"""What a supervisor gives a service to end before it kills it; a deployment's grace period is no shorter."""
+BACKLOG_SECONDS = 0.5
+"""How long a service that is behind waits for a full batch."""
+COMMIT_GRACE_SECONDS = 5.0
+"""What score adds to a transaction's timeout before it gives a commit up."""
+COMMIT_SECONDS = 5.0
+"""What the sink gives one commit of offsets."""
+FLUSH_SECONDS = 10.0
+"""What the sink gives its dead letters to be acknowledged."""
+
+Service = Literal["score", "sink"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`left` must be below `right`, both in seconds; a rule that only costs time when broken is a warning."""
+
+    service: Service
+    name: str
+    left: Callable[[Settings], float]
+    right: Callable[[Settings], float]
+    reason: str
+    remedy: str
+    level: Literal["warning", "fault"]
+
+
+def _score_turn(settings: Settings) -> float:
+    read = max(BACKLOG_SECONDS, settings.batch_max_wait_ms / 1000)
+    return read + settings.transaction_timeout_ms / 1000 + COMMIT_GRACE_SECONDS
+
+
+def _sink_read(settings: Settings) -> float:
+    return max(BACKLOG_SECONDS, settings.sink_max_wait_ms / 1000)
+
+
+def _sink_turn(settings: Settings) -> float:
+    return _sink_read(settings) + settings.clickhouse_timeout_seconds + FLUSH_SECONDS + COMMIT_SECONDS
+
+
+def _poll_interval(settings: Settings) -> float:
+    return settings.max_poll_interval_ms / 1000
+
+
+RULES = (
+    Rule(
+        "score",
+        "a batch's wait, a transaction and its grace < max poll interval",
+        _score_turn,
+        _poll_interval,
+        "a score process that waits for one commit that long loses its partitions, and does the batch again for ever",
+        "lower BNPL_BATCH_MAX_WAIT_MS or BNPL_TRANSACTION_TIMEOUT_MS, or raise BNPL_MAX_POLL_INTERVAL_MS",
+        "fault",
+    ),
+    Rule(
+        "score",
+        "a batch's wait, a transaction and its grace < a stop's grace period",
+        _score_turn,
+        lambda _: STOP_SECONDS,
+        "a stop while the broker hangs is cut short; nothing is lost, and the broker aborts the transaction",
+        "lower BNPL_BATCH_MAX_WAIT_MS or BNPL_TRANSACTION_TIMEOUT_MS, or give the service longer to stop",
+        "warning",
+    ),
+    Rule(
+        "sink",
+        "a batch's wait, an insert, its dead letters and its commit < max poll interval",
+        _sink_turn,
+        _poll_interval,
+        "a sink that waits for one insert that long loses its partitions, and inserts the batch again for ever",
+        "lower BNPL_SINK_MAX_WAIT_MS or BNPL_CLICKHOUSE_TIMEOUT_SECONDS, or raise BNPL_MAX_POLL_INTERVAL_MS",
+        "fault",
+    ),
+    Rule(
+        "sink",
+        "a batch's wait, an insert and its commit < a stop's grace period",
+        lambda settings: _sink_read(settings) + settings.clickhouse_timeout_seconds + COMMIT_SECONDS,
+        lambda _: STOP_SECONDS,
+        "a stop while ClickHouse hangs is cut short; the rows are inserted again at the next start",
+        "lower BNPL_SINK_MAX_WAIT_MS or BNPL_CLICKHOUSE_TIMEOUT_SECONDS, or give the service longer to stop",
+        "warning",
+    ),
+)
+
+
+def check_timeouts(settings: Settings, services: tuple[Service, ...]) -> Findings:
+    """Every rule of these services; those that hold share one line."""
+    held = 0
+    for rule in RULES:
+        if rule.service not in services:
+            continue
+        left, right = rule.left(settings), rule.right(settings)
+        if left < right:
+            held += 1
+            continue
+        what = f"{rule.service}: {rule.name} does not hold: {left:g} s against {right:g} s; {rule.reason}"
+        yield Finding("timeouts", rule.level, what, rule.remedy)
+    if held:
+        yield ok("timeouts", f"{held} rules hold for {' and '.join(services)}")
