@@ -1,0 +1,80 @@
+"""`bnpl-shadow trace`: one transaction's way through the system, or where it got stuck."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from consumer import logs
+from consumer.cli.progress import progress
+from consumer.cli.trace_report import report
+from consumer.clock import utc_now
+from consumer.errors import TRY_AGAIN
+from consumer.settings import load_settings
+from consumer.watch.trace.trace import trace
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Since(click.ParamType[datetime]):
+    """A time, or how long ago."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        if ago := re.fullmatch(r"(\d{1,6})([smhd])", value):
+            return utc_now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            told = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither 30m, 6h, 2d nor a time such as 2026-11-20T08:00", param, ctx)
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
+@click.command("trace")
+@click.argument("transaction_id")
+@click.option("--since", type=Since(), help="Search only what came into Kafka since then: 30m, 6h, 2d or an ISO time.")
+@click.option("--all", "everything", is_flag=True, help="Search to the end, for further sendings of the same id.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object with all of it.")
+def command(transaction_id: str, since: datetime | None, everything: bool, as_json: bool) -> None:
+    """Follow one transaction: event, decision with reasons, features, scores, shadow event, row, outcome.
+
+    Tells where it got stuck: not in Kafka, waiting for score, a dead letter, waiting for the sink. A stored one is
+    found at once by its row; others are searched, the newest records first. Needs no running service and changes
+    nothing. The customer's id is never shown.
+
+    Exits 1 when the id is unknown, 75 when Kafka or ClickHouse could not be asked.
+    """
+    settings = load_settings()
+    logs.configure("critical", "trace")  # nothing of a transaction goes to a log
+    with progress() as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(topic: str, done: int, total: int) -> None:
+            if topic not in tasks:
+                tasks[topic] = bars.add_task(f"searching {topic}")
+            bars.update(tasks[topic], completed=done, total=total)
+
+        found = trace(settings, transaction_id, since=since, everything=everything, progress=show)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2, default=_plain))
+    elif found.sendings:
+        click.echo(report(found))
+    for what in found.away:
+        click.echo(f"could not be asked: {what}", err=True)
+    if not found.sendings and not found.away:
+        click.echo(f"error: no transaction, dead letter or score with this id; {found.searched}", err=True)
+    if found.away or not found.sendings:
+        sys.exit(TRY_AGAIN if found.away and found.away_passes else 1)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
