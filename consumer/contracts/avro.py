@@ -3,6 +3,10 @@
 Both codecs accept the same bodies, give the same columns and refuse with the same reason. They work on the
 *physical* schema: logical types dropped, `int` widened to `long` (the same bytes), so that neither library's own
 conversions can differ; ranges are checked on the columns afterwards.
+
+A message's framing (`contracts.schemas`) is read and written as two more fields in front of the body, so that no
+value is copied to take it off or put it on: a marker that is a `long` by its bytes, and the schema's name as the bits
+of a `double` or `float`.
 """
 
 from __future__ import annotations
@@ -50,10 +54,43 @@ class Decoded:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-class BodyDecoder(Protocol):
-    """Reads bodies written with one schema into that schema's columns."""
+class Decoder(Protocol):
+    """Reads values with one header, and bodies written with one schema, into that schema's columns."""
 
-    def decode(self, bodies: Sequence[bytes]) -> Decoded: ...
+    def decode(self, values: Sequence[bytes]) -> Decoded:
+        """Columns of the good values, all of which have the header; the others with their reasons."""
+
+    def decode_all(self, values: Sequence[bytes | None]) -> pa.RecordBatch | None:
+        """One row a value; None when any of them is bad, has another header or is None."""
+
+
+class _Frame:
+    """A header as the two fields that stand before the body's."""
+
+    def __init__(self, header: bytes) -> None:
+        self.length = len(header)
+        self.fields: list[Schema] = []
+        if header:
+            name_length, kind = {10: (8, "double"), 5: (4, "float")}[len(header)]
+            self.fields = [{"name": "frame_marker", "type": "long"}, {"name": "frame_schema", "type": kind}]
+            self._marker = -98 if name_length == 8 else 0  # C3 01, or 00, as Avro writes a long
+            self._name = np.frombuffer(header[-name_length:], f"<i{name_length}")
+            """As bits: the name may be one of the floats that do not equal themselves."""
+
+    def matches(self, columns: list[pa.Array]) -> bool:
+        """Whether all rows of the two columns, which `fields` made, are this header."""
+        if not self.fields:
+            return True
+        marker, name = columns
+        same_name: bool = (name.to_numpy().view(self._name.dtype) == self._name).all()
+        return same_name and bool((marker.to_numpy() == self._marker).all())
+
+    def columns(self, rows: int) -> list[pa.Array]:
+        """The header for every row."""
+        if not self.fields:
+            return []
+        name = np.repeat(self._name, rows).view(f"<f{self._name.itemsize}")
+        return [pa.array(np.full(rows, self._marker, np.int64)), pa.array(name)]
 
 
 def physical(schema: Any) -> Any:
@@ -104,26 +141,34 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     return pyruhvro.avro_to_arrow_schema(json.dumps(physical(columnar)))
 
 
-def decoder(schema: Schema) -> BodyDecoder:
+def framed(schema: Schema, frame: _Frame) -> str:
+    """The physical schema of whole values, as JSON."""
+    body = physical(schema)
+    return json.dumps({**body, "fields": [*frame.fields, *body["fields"]]})
+
+
+def decoder(schema: Schema, header: bytes = b"") -> Decoder:
     """The fastest decoder that reads a writer schema rightly: Arrow's where every field is columnar."""
     if all(is_columnar(each["type"]) for each in schema["fields"]):
-        return ArrowDecoder(schema)
-    return ReferenceDecoder(schema)
+        return ArrowDecoder(schema, header)
+    return ReferenceDecoder(schema, header)
 
 
 class ReferenceDecoder:
     """fastavro, record by record: the reference, and the way for writer schemas that the fast path cannot read."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, header: bytes = b"") -> None:
+        self._header = header
         self._named: dict[str, Any] = {}
         self._strict = fastavro.parse_schema(schema, self._named)
         self._parsed = fastavro.parse_schema(physical(schema))
         self._arrow = arrow_schema(schema)
 
-    def decode(self, bodies: Sequence[bytes]) -> Decoded:
-        """Columns of the good bodies; see BodyDecoder."""
+    def decode(self, values: Sequence[bytes]) -> Decoded:
+        """Columns of the good values; see Decoder."""
         rows, positions, rejected = [], [], []
-        for position, body in enumerate(bodies):
+        for position, value in enumerate(values):
+            body = value[len(self._header) :]
             try:
                 wire.check(body, self._strict, self._named)
             except InvalidRecord as reason:
@@ -136,22 +181,29 @@ class ReferenceDecoder:
         batch = pa.RecordBatch.from_arrays(columns, schema=self._arrow)
         return Decoded(batch, np.array(positions, np.int64), rejected)
 
+    def decode_all(self, values: Sequence[bytes | None]) -> pa.RecordBatch | None:
+        """One row a value, or None; see Decoder."""
+        present = [value for value in values if value is not None and value.startswith(self._header)]
+        decoded = self.decode(present) if len(present) == len(values) else None
+        return None if decoded is None or decoded.rejected else decoded.batch
+
 
 class ArrowDecoder:
     """pyruhvro, a whole batch at once. A failing batch is halved until few enough are left for the reference."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._reference = ReferenceDecoder(schema)
+    def __init__(self, schema: Schema, header: bytes = b"") -> None:
+        self._reference = ReferenceDecoder(schema, header)
+        self._frame = _Frame(header)
         self._fields = schema["fields"]
         self._ints = [each["name"] for each in schema["fields"] if (scalar(each["type"]) or "")[:1] == ("int",)]
-        self._physical = json.dumps(physical(schema))
+        self._physical = framed(schema, self._frame)
         self._arrow = arrow_schema(schema)
 
-    def decode(self, bodies: Sequence[bytes]) -> Decoded:
-        """Columns of the good bodies; see BodyDecoder."""
+    def decode(self, values: Sequence[bytes]) -> Decoded:
+        """Columns of the good values; see Decoder."""
         good: list[tuple[Positions, pa.RecordBatch]] = []
         rejected: list[Rejected] = []
-        self._split(bodies if isinstance(bodies, list) else list(bodies), 0, good, rejected)
+        self._split(values if isinstance(values, list) else list(values), 0, good, rejected)
         if len(good) == 1:
             positions, batch = good[0]
             return Decoded(batch, positions, rejected)
@@ -160,32 +212,36 @@ class ArrowDecoder:
         )
 
     def _split(
-        self, bodies: list[bytes], start: int, good: list[tuple[Positions, pa.RecordBatch]], rejected: list[Rejected]
+        self, values: list[bytes], start: int, good: list[tuple[Positions, pa.RecordBatch]], rejected: list[Rejected]
     ) -> None:
-        batch = self._read(bodies)
+        batch = self.decode_all(values)
         if batch is not None:
-            good.append((np.arange(start, start + len(bodies)), batch))
-        elif len(bodies) <= _FEW:
-            decided = self._reference.decode(bodies)
+            good.append((np.arange(start, start + len(values)), batch))
+        elif len(values) <= _FEW:
+            decided = self._reference.decode(values)
             good.append((decided.positions + start, decided.batch))
             rejected.extend(Rejected(start + bad.position, bad.reason) for bad in decided.rejected)
         else:
-            half = len(bodies) // 2
-            self._split(bodies[:half], start, good, rejected)
-            self._split(bodies[half:], start + half, good, rejected)
+            half = len(values) // 2
+            self._split(values[:half], start, good, rejected)
+            self._split(values[half:], start + half, good, rejected)
 
-    def _read(self, bodies: list[bytes]) -> pa.RecordBatch | None:
-        """The bodies as columns, or None when at least one of them is bad."""
+    def decode_all(self, values: Sequence[bytes | None]) -> pa.RecordBatch | None:
+        """One row a value, or None; see Decoder."""
         try:
-            batch = pyruhvro.deserialize_array(bodies, self._physical)
+            batch = pyruhvro.deserialize_array(values, self._physical)
             if not all(map(_is_ascii, batch.columns)):
                 batch.validate(full=True)  # pyruhvro does not check UTF-8, and Arrow believes what it is given
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, TypeError):  # a TypeError is a value that is None
             return None
-        sizes = np.fromiter(map(len, bodies), np.int64, len(bodies))
-        if not np.array_equal(_encoded_sizes(batch, self._fields), sizes) or not self._ints_fit(batch):
+        columns = batch.columns
+        if not self._frame.matches(columns[: len(self._frame.fields)]):
             return None
-        return pa.RecordBatch.from_arrays(batch.columns, schema=self._arrow)
+        batch = pa.RecordBatch.from_arrays(columns[len(self._frame.fields) :], schema=self._arrow)
+        bodies = sum(map(len, values)) - self._frame.length * len(values)  # type: ignore[arg-type]
+        if _encoded_bytes(batch, self._fields) != bodies or not self._ints_fit(batch):
+            return None
+        return batch
 
     def _ints_fit(self, batch: pa.RecordBatch) -> bool:
         for name in self._ints:
@@ -206,49 +262,40 @@ def _is_ascii(column: pa.Array) -> bool:
     return text is None or int(np.frombuffer(text, np.uint8).max(initial=0)) < 0x80
 
 
-def _encoded_sizes(batch: pa.RecordBatch, fields: list[dict[str, Any]]) -> Positions:
-    """How many bytes each row takes in its shortest Avro encoding; if a body has more, something was left over."""
-    sizes = np.zeros(batch.num_rows, np.int64)
-    for column, each in zip(batch.columns, fields, strict=True):
-        sizes += _column_sizes(column, each["type"])
-    return sizes
+def _encoded_bytes(batch: pa.RecordBatch, fields: list[dict[str, Any]]) -> int:
+    """Bytes of all rows in their shortest Avro encoding: no row can have fewer, so if all have more, one had something
+    left over.
+    """
+    return sum(_column_bytes(column, each["type"]) for column, each in zip(batch.columns, fields, strict=True))
 
 
-def _column_sizes(column: pa.Array, avro_type: Any) -> Positions | int:
-    """Encoded bytes of each value; one number where all take the same. A union adds a byte for its branch."""
-    union = int(isinstance(avro_type, list))
+def _column_bytes(column: pa.Array, avro_type: Any) -> int:
+    """Encoded bytes of a column's values. A union adds a byte for its branch, and null is nothing else."""
+    unions = len(column) if isinstance(avro_type, list) else 0
+    if unions and column.null_count == len(column):
+        return unions
     kind = column.type
-    if union and column.null_count == len(column):
-        return union
-    own: Positions | int
     if pa.types.is_string(kind):
         lengths = np.diff(_offsets(column))
-        own = lengths + _varint_sizes(lengths << 1)
+        own = int(lengths.sum()) + _varint_bytes(lengths << 1) - column.null_count  # a null is a string of length 0
     elif pa.types.is_int64(kind):
-        numbers = column.fill_null(0).to_numpy()
-        own = _varint_sizes((numbers << 1) ^ (numbers >> 63))
+        numbers = column.drop_null().to_numpy()
+        own = _varint_bytes((numbers << 1) ^ (numbers >> 63))
     elif pa.types.is_list(kind):
-        own = _list_sizes(column, avro_type["items"])
+        own = _list_bytes(column, avro_type["items"])
     else:
-        own = 1 if pa.types.is_boolean(kind) else kind.bit_width // 8
-    if column.null_count:
-        own = own * column.is_valid().to_numpy(zero_copy_only=False)
-    return own + union
+        own = (1 if pa.types.is_boolean(kind) else kind.bit_width // 8) * (len(column) - column.null_count)
+    return own + unions
 
 
-def _list_sizes(column: pa.Array, items: Any) -> Positions:
-    """One block: the count, the items, and a closing 0; an empty array is the 0 alone."""
-    offsets = _offsets(column)
-    counts = np.diff(offsets)
-    values = column.values
-    sizes = np.zeros(len(values), np.int64)
-    if pa.types.is_struct(values.type):
-        for index, each in enumerate(items["fields"]):
-            sizes += _column_sizes(values.field(index), each["type"])
-    else:
-        sizes += _column_sizes(values, items)
-    ends = np.concatenate(([0], np.cumsum(sizes)))
-    return ends[offsets[1:]] - ends[offsets[:-1]] + (counts > 0) * _varint_sizes(counts << 1) + 1
+def _list_bytes(column: pa.Array, items: Any) -> int:
+    """One block each: the count, the items, and a closing 0; an empty array is the 0 alone."""
+    counts = np.diff(_offsets(column))
+    values = column.flatten()
+    fields = items["fields"] if pa.types.is_struct(values.type) else [{"type": items}]
+    children = values.flatten() if pa.types.is_struct(values.type) else [values]
+    inner = sum(_column_bytes(child, each["type"]) for child, each in zip(children, fields, strict=True))
+    return inner + _varint_bytes(counts[counts > 0] << 1) + len(column)
 
 
 def _offsets(column: pa.Array) -> Positions:
@@ -256,27 +303,30 @@ def _offsets(column: pa.Array) -> Positions:
     return offsets.astype(np.int64)
 
 
-def _varint_sizes(zigzagged: Positions) -> Positions:
+def _varint_bytes(zigzagged: Positions) -> int:
     raw = zigzagged.view(np.uint64)
-    sizes = np.ones(len(raw), np.int64)
-    bound, top = 1 << 7, int(raw.max(initial=0))
+    total, bound, top = len(raw), 1 << 7, int(raw.max(initial=0))
     while bound <= top:
-        sizes += raw >= np.uint64(bound)
+        total += int(np.count_nonzero(raw >= np.uint64(bound)))
         bound <<= 7
-    return sizes
+    return total
 
 
 class ArrowEncoder:
-    """Columns to bodies, a whole batch at once. Column types are those of `arrow_schema`, nested ones included."""
+    """Columns to values, a whole batch at once. Column types are those of `arrow_schema`, nested ones included."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._physical = json.dumps(physical(schema))
-        self.arrow_schema: pa.Schema = pyruhvro.avro_to_arrow_schema(self._physical)
+    def __init__(self, schema: Schema, header: bytes = b"") -> None:
+        self._frame = _Frame(header)
+        self._framed = framed(schema, self._frame)
+        self.arrow_schema: pa.Schema = pyruhvro.avro_to_arrow_schema(json.dumps(physical(schema)))
+        self._framed_arrow: pa.Schema = pyruhvro.avro_to_arrow_schema(self._framed)
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
-        """One body a row."""
-        (bodies,) = pyruhvro.serialize_record_batch(batch, self._physical, 1)
-        result: list[bytes] = bodies.to_pylist()
+        """One value a row: the header, then the body."""
+        columns = [*self._frame.columns(batch.num_rows), *batch.columns]
+        whole = pa.RecordBatch.from_arrays(columns, schema=self._framed_arrow)
+        (values,) = pyruhvro.serialize_record_batch(whole, self._framed, 1)
+        result: list[bytes] = values.to_pylist()
         return result
 
 
@@ -287,7 +337,7 @@ class ReferenceEncoder:
         self._parsed = fastavro.parse_schema(physical(schema))
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
-        """One body a row."""
+        """One body a row, without a header."""
         bodies = []
         for row in batch.to_pylist():
             body = io.BytesIO()

@@ -10,7 +10,7 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 
-from consumer.contracts.avro import ArrowEncoder, BodyDecoder, Decoded, Rejected, Schema, decoder
+from consumer.contracts.avro import ArrowEncoder, Decoded, Decoder, Rejected, Schema, decoder
 from consumer.contracts.resolution import Resolution
 from consumer.contracts.schemas import WriterSchemas, header_of, latest
 from consumer.errors import InvalidRecord
@@ -36,14 +36,9 @@ class EventReader:
 
         Raises SchemaRegistryUnavailable when a schema must be looked up and the registry is away.
         """
-        header = self._last_header
-        try:
-            uniform = all([value.startswith(header) for value in values])  # type: ignore[union-attr] # noqa: C419 a list is faster here
-        except AttributeError:  # a tombstone
-            uniform = False
-        if uniform and values and header in self._parsers:
-            return self._parsers[header].parse([value[len(header) :] for value in values])  # type: ignore[index]
-        return self._read_mixed(values)
+        parser = self._parsers.get(self._last_header)
+        whole = parser.parse_all(values) if parser and values else None
+        return whole or self._read_mixed(values)
 
     def _read_mixed(self, values: Sequence[bytes | None]) -> Decoded:
         rejected: list[Rejected] = []
@@ -55,7 +50,7 @@ class EventReader:
                 rejected.append(Rejected(position, reason))
         batches, positions = [], []
         for header, members in groups.items():
-            decoded = self._parsers[header].parse([values[at][len(header) :] for at in members])  # type: ignore[index]
+            decoded = self._parsers[header].parse([values[at] for at in members])  # type: ignore[misc]
             batches.append(decoded.batch)
             positions.append(np.array(members)[decoded.positions])
             rejected.extend(Rejected(members[bad.position], bad.reason) for bad in decoded.rejected)
@@ -78,7 +73,7 @@ class EventReader:
         if header not in self._parsers:
             schema = self._writers.find(header)
             try:
-                self._parsers[header] = _Parser(schema, self._fields, self.labels_stripped)
+                self._parsers[header] = _Parser(schema, header, self._fields, self.labels_stripped)
             except InvalidRecord as reason:
                 self._refused[header] = reason
                 raise
@@ -90,12 +85,12 @@ class EventReader:
 
 
 class _Parser:
-    """Decoder and resolution of one writer schema."""
+    """Decoder and resolution of one writer schema, whose values start with `header`."""
 
-    def __init__(self, writer: Schema, fields: Sequence[dict[str, Any]], labels: Counter[str]) -> None:
+    def __init__(self, writer: Schema, header: bytes, fields: Sequence[dict[str, Any]], labels: Counter[str]) -> None:
         self._resolution = Resolution(writer, fields)
         try:
-            self._decoder: BodyDecoder = decoder(writer)
+            self._decoder: Decoder = decoder(writer, header)
         except (ValueError, fastavro.schema.SchemaParseException):
             raise InvalidRecord(
                 "unusable_schema", "the writer's schema has names or types that Avro does not allow"
@@ -103,8 +98,16 @@ class _Parser:
         self._labels = labels
         self._label_fields = [each["name"] for each in writer["fields"] if each["name"] in LABEL_FIELDS]
 
-    def parse(self, bodies: list[bytes]) -> Decoded:
-        decoded = self._decoder.decode(bodies)
+    def parse_all(self, values: Sequence[bytes | None]) -> Decoded | None:
+        """All values at once, as live traffic nearly always can be; None when one needs a closer look."""
+        batch = self._decoder.decode_all(values)
+        return None if batch is None else self._resolved(Decoded(batch, np.arange(len(values))))
+
+    def parse(self, values: list[bytes]) -> Decoded:
+        """Values that all start with the header."""
+        return self._resolved(self._decoder.decode(values))
+
+    def _resolved(self, decoded: Decoded) -> Decoded:
         for name in self._label_fields:
             self._labels[name] += decoded.batch.num_rows
         return self._resolution.resolve(decoded)
@@ -115,8 +118,7 @@ class EventWriter:
 
     def __init__(self, name: str, header: bytes) -> None:
         """`header` comes from `schemas.writer_header`."""
-        self._header = header
-        self._encoder = ArrowEncoder(latest(name).schema)
+        self._encoder = ArrowEncoder(latest(name).schema, header)
 
     @property
     def arrow_schema(self) -> pa.Schema:
@@ -125,5 +127,4 @@ class EventWriter:
 
     def write(self, batch: pa.RecordBatch) -> list[bytes]:
         """One message value a row."""
-        header = self._header
-        return [header + body for body in self._encoder.encode(batch)]
+        return self._encoder.encode(batch)

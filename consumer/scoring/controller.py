@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,18 @@ class ShadowModeController:
         model_set = self.predictor.model_set
         return f"{model_set.digest[:8]}{self.rules.sha256[:8]}{model_set.feature_spec_version}"
 
-    def score_batch(self, transactions: pa.RecordBatch) -> Shadow:
-        """Score valid transactions (columns of `contracts.transaction.SCHEMA`)."""
+    def score_batch(self, transactions: pa.RecordBatch, lap: Callable[[str], None] = lambda _: None) -> Shadow:
+        """Score valid transactions (columns of `contracts.transaction.SCHEMA`).
+
+        `lap` is told the name of each stage when it is over: rules, features, predict.
+        """
         decisions = self.rules.decide(transactions)
+        lap("rules")
         features = self.predictor.model_set.engineer.engineer(transactions)
-        return Shadow(decisions, features, self.predictor.predict_batch(features))
+        lap("features")
+        predictions = self.predictor.predict_batch(features)
+        lap("predict")
+        return Shadow(decisions, features, predictions)
 
     def score_single(self, transaction: Mapping[str, Any]) -> dict[str, Any]:
         """One transaction given as a dict: the rules' decision and every model's score, as plain values.

@@ -34,6 +34,11 @@ class Background:
             job.result()
 
     @property
+    def busy(self) -> bool:
+        """Whether a job was started and not yet settled."""
+        return self._job is not None
+
+    @property
     def done(self) -> bool:
         """Whether a job has ended and waits to be settled."""
         return self._job is not None and self._job.done()

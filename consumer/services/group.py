@@ -8,7 +8,8 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumer.errors import Fatal
+from consumer.errors import Fatal, KafkaUnavailable
+from consumer.metrics import Metrics
 from consumer.services.background import Background
 from consumer.services.kafka import NETWORK_TIMEOUT_MS, as_error, consumer_config, made
 from consumer.settings import Settings
@@ -24,10 +25,14 @@ _UNSUPPORTED = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 class GroupMember:
     """A member of a consumer group over one or more topics, by the newest protocol that the broker speaks."""
 
-    def __init__(self, settings: Settings, group: str, topics: list[str], on_leave: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, group: str, topics: list[str], on_leave: Callable[[], None], metrics: Metrics
+    ) -> None:
         """`on_leave` runs before partitions are given up, in the thread that reads."""
         self._settings, self._group, self._topics = settings, group, topics
         self._on_leave = on_leave
+        self._metrics = metrics
+        self._ends: dict[tuple[str, int], int] = {}
         self._protocol = "classic" if settings.group_protocol == "classic" else "consumer"
         self.assigned: set[tuple[str, int]] = set()
         self.rebalanced = False
@@ -48,10 +53,10 @@ class GroupMember:
         self.rebalanced = False
         patience = max(seconds, _BACKLOG_SECONDS) if self.backlog() >= count else seconds
         messages = self.consumer.consume(count, patience)
-        failures = [error for error in map(Message.error, messages) if error is not None]
-        if failures:
-            self._judge(failures)
+        if any(map(Message.error, messages)):
+            notes = [(message, message.error()) for message in messages if message.error() is not None]
             messages = [message for message in messages if message.error() is None]
+            self._judge([error for note, error in notes if not self._is_end(note, error)])
         if self.rebalanced:
             messages = [each for each in messages if (each.topic(), each.partition()) in self.assigned]
         return messages
@@ -65,7 +70,14 @@ class GroupMember:
                 waiting += high - position.offset
         return waiting
 
-    def _judge(self, failures: list[KafkaError]) -> None:
+    def _is_end(self, note: Any, error: Any) -> bool:
+        """Whether a note says that a partition was read to its end; remembered for `pass_markers`."""
+        if error.code() != KafkaError._PARTITION_EOF:
+            return False
+        self._ends[note.topic(), note.partition()] = note.offset()
+        return True
+
+    def _judge(self, failures: list[Any]) -> None:
         for failure in failures:
             unsupported = self._protocol == "consumer" and _UNSUPPORTED in failure.str()
             if unsupported and self._settings.group_protocol == "consumer":
@@ -87,8 +99,25 @@ class GroupMember:
         commit.start(lambda: _commit(self.consumer, next_offsets))
         try:
             commit.settle()
-        except KafkaException as error:
-            raise as_error(error) from error
+        except (KafkaException, KafkaUnavailable) as error:
+            self.count_commit("failed")
+            raise (as_error(error) if isinstance(error, KafkaException) else error) from error
+        self.count_commit("ok")
+
+    def count_commit(self, result: str) -> None:
+        """Count a commit of this group's offsets, `ok` or `failed`, whoever made it."""
+        self._metrics.commits.labels(self._group, result).inc()
+
+    def pass_markers(self) -> None:
+        """Commit the ends that were reached: a transaction's marker stands behind its last record, and would show as
+        lag until the next one. Only when all that was read is committed. Raises KafkaUnavailable.
+        """
+        ends, self._ends = self._ends, {}
+        reached = [TopicPartition(*each, end) for each, end in ends.items() if each in self.assigned]
+        read = self.consumer.position(reached) if reached else []
+        beyond = [end for end, position in zip(reached, read, strict=True) if end.offset > position.offset]
+        if beyond:
+            self.commit(beyond)
 
     def rewind(self) -> None:
         """Go back to what the group has committed: read again whatever is not. Raises KafkaUnavailable."""
@@ -99,6 +128,7 @@ class GroupMember:
                 if position.offset < 0:
                     position.offset = OFFSET_BEGINNING  # nothing was ever committed
                 self.consumer.seek(position)
+            self._ends.clear()
         except KafkaException as error:
             raise as_error(error) from error
 
@@ -109,21 +139,29 @@ class GroupMember:
     def _assign(self, _: Consumer, partitions: list[Any]) -> None:
         self.rebalanced = True
         self.assigned |= {(each.topic, each.partition) for each in partitions}
+        self._show("assign")
         log.info("assigned %s", _names(partitions))
 
     def _revoke(self, _: Consumer, partitions: list[Any]) -> None:
         try:
             self._on_leave()
         finally:
-            self._forget("revoked", partitions)
+            self._forget("revoke", partitions)
 
     def _lose(self, _: Consumer, partitions: list[Any]) -> None:
         self._forget("lost", partitions)
 
-    def _forget(self, how: str, partitions: list[Any]) -> None:
+    def _forget(self, kind: str, partitions: list[Any]) -> None:
         self.rebalanced = True
         self.assigned -= {(each.topic, each.partition) for each in partitions}
-        log.info("%s %s", how, _names(partitions))
+        self._show(kind)
+        log.info("%s %s", "revoked" if kind == "revoke" else kind, _names(partitions))
+
+    def _show(self, kind: str) -> None:
+        self._metrics.rebalances.labels(self._group, kind).inc()
+        for topic in self._topics:
+            owned = sum(each == topic for each, _ in self.assigned)
+            self._metrics.assigned.labels(self._group, topic).set(owned)
 
 
 def _commit(consumer: Consumer, next_offsets: list[TopicPartition]) -> None:

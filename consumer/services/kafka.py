@@ -27,6 +27,7 @@ OURS = {
     "enable.auto.commit": "offsets are committed with the results, or not at all",
     "enable.auto.offset.store": "offsets are committed with the results, or not at all",
     "auto.offset.reset": "a new group starts at the earliest record, or it would skip some",
+    "enable.partition.eof": "a group commits the ends that it reached",
     "isolation.level": "reading uncommitted records would score what never happened",
     "acks": "an acknowledged event must be on all in-sync replicas",
     "enable.idempotence": "without it a retry could write an event twice",
@@ -95,6 +96,7 @@ def consumer_config(settings: Settings, group: str, protocol: str) -> dict[str, 
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
+            "enable.partition.eof": True,
             "max.poll.interval.ms": settings.max_poll_interval_ms,
         }
     )
@@ -103,7 +105,7 @@ def consumer_config(settings: Settings, group: str, protocol: str) -> dict[str, 
 def producer_config(settings: Settings) -> dict[str, Any]:
     """An idempotent producer that puts a key where Java producers put it. client.properties may tune the first part."""
     defaults: dict[str, Any] = {
-        "linger.ms": 1,
+        "linger.ms": 5,
         "queue.buffering.max.messages": max(100_000, settings.batch_max_records * 2),
         "queue.buffering.max.kbytes": max(64 * 1024, settings.batch_max_bytes // 512),
         "delivery.timeout.ms": 30_000,

@@ -17,6 +17,7 @@ from confluent_kafka import Message, TopicPartition
 from consumer.errors import BnplError, Retryable
 from consumer.logs import get_logger
 from consumer.services.group import GroupMember
+from consumer.services.pulse import Pulse
 
 log = get_logger(__name__)
 
@@ -55,24 +56,33 @@ class Batch:
         ]
 
 
-def run(stop: threading.Event, once: Callable[[], None], recover: Callable[[], None]) -> None:
+def run(
+    stop: threading.Event, once: Callable[[], None], recover: Callable[[], None], group: GroupMember, pulse: Pulse
+) -> None:
     """Call `once` until told to stop. When it raises a Retryable error: wait, `recover`, go on; and never go on before
     `recover` succeeded, or what failed would be passed over.
     """
     spare_the_collector()
     wait, failed = _FIRST_WAIT_SECONDS, False
     while not stop.is_set():
+        pulse.turn(len(group.assigned))
         try:
             if failed:
                 recover()
                 failed = False
             once()
             wait = _FIRST_WAIT_SECONDS
+            pulse.waiting_for = None
         except Retryable as error:
             failed = True
+            pulse.waiting_for = str(error)
             log.warning("waiting", reason=str(error), seconds=wait)
             stop.wait(wait)
+            pulse.stages.lap("retry")
             wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        except Exception:
+            pulse.halt()
+            raise
 
 
 def leave(settle: Callable[[], None], abort: Callable[[], None], group: GroupMember) -> None:

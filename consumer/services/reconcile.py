@@ -129,8 +129,7 @@ def _dead_lettered(settings: Settings) -> Keys:
 
 def _records(settings: Settings, topic: str) -> Iterator[Batch]:
     """All committed records that the topic holds now, whoever else reads it; commits nothing."""
-    config = consumer_config(settings, "bnpl-reconcile", "classic") | {"enable.partition.eof": True}
-    consumer = made(Consumer, config)
+    consumer = made(Consumer, consumer_config(settings, "bnpl-reconcile", "classic"))
     try:
         partitions = consumer.list_topics(topic, _SILENCE_SECONDS).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])

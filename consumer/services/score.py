@@ -31,6 +31,7 @@ from consumer.contracts.schemas import WriterSchemas, writer_header
 from consumer.contracts.transaction import FIELDS, Limits, refuse_impossible
 from consumer.errors import Retryable
 from consumer.logs import get_logger
+from consumer.metrics import Metrics
 from consumer.scoring.controller import Shadow, ShadowModeController
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
 from consumer.services import loop
@@ -39,7 +40,8 @@ from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
 from consumer.services.kafka import as_error, require_topics
 from consumer.services.loop import Batch
-from consumer.services.tally import Tally
+from consumer.services.observe import ScoreObserver
+from consumer.services.pulse import Pulse
 from consumer.services.transaction import Transaction
 from consumer.settings import Settings
 
@@ -57,6 +59,9 @@ class ScoreService:
         require_topics(settings, *topics)
         self._settings = settings
         self._controller = controller
+        self.metrics = Metrics("shadow")
+        self.pulse = Pulse(self.metrics)
+        self._lap = self.pulse.stages.lap
         registry = schema_registry(settings)
         self._reader = EventReader(WriterSchemas("transaction", registry), FIELDS)
         self._writer = EventWriter(
@@ -66,47 +71,59 @@ class ScoreService:
         self._events = ShadowEvents(controller, self._writer.arrow_schema, Pseudonyms(key))
         self._limits = Limits.of(settings)
         self._meter = DeadLetterMeter(settings)
-        self._tally = Tally(log, "scored")
-        self._tally.named["labels_stripped"] = self._reader.labels_stripped
+        self._observer = ScoreObserver(self.metrics, settings, controller)
         self._wanted = settings.batch_max_records
         self._committing = Background(settings.transaction_timeout_ms / 1000 + _GRACE_SECONDS)
         self._transaction = Transaction(settings, settings.score_group)
+        self.metrics.publish_queue.set_function(lambda: len(self._transaction.producer))
         self._group = GroupMember(
-            settings, settings.score_group, [settings.topic_transactions], self._committing.settle
+            settings, settings.score_group, [settings.topic_transactions], self._settle, self.metrics
         )
-
-    @property
-    def records(self) -> int:
-        """Transactions taken in since the start, good and bad."""
-        return self._tally.totals["records"]
 
     def run(self, stop: threading.Event) -> None:
         """Score until told to stop. Raises a Fatal error when going on would do harm."""
         log.info("scoring", topic=self._settings.topic_transactions, **self._provenance())
         try:
             with threadpool_limits(1, "blas"):  # the products are small: threads would only wait for each other
-                loop.run(stop, self._run_once, self._recover)
+                loop.run(stop, self._run_once, self._recover, self._group, self.pulse)
         finally:
-            loop.leave(self._committing.settle, self._transaction.abort, self._group)
-            self._tally.tell(final=True)
+            self.pulse.stopping = True
+            loop.leave(self._settle, self._transaction.abort, self._group)
+            self._observer.tally.tell(final=True)
             log.info("stopped")
 
     def _run_once(self) -> None:
         messages = self._group.read(self._wanted, self._settings.batch_max_wait_ms / 1000)  # 1 read
         if not messages:
-            if self._committing.done:
-                self._committing.settle()
-            self._tally.tell()
+            self._rest()
             return
         batch = Batch.of(messages)
+        self._lap("poll")
         decoded = self._decode(batch)  # 2 decode
-        shadow = self._controller.score_batch(decoded.batch)  # 3 score
+        self._lap("decode")
+        shadow = self._controller.score_batch(decoded.batch, self._lap)  # 3 score
         events = self._encode(batch, decoded, shadow)  # 4 encode
-        self._committing.settle()  # 5 settle
+        self._lap("encode")
+        self._settle()  # 5 settle
+        self._lap("commit")
         self._publish(batch, decoded, events)  # 6 publish
         member = self._group.consumer.consumer_group_metadata()
-        self._committing.start(lambda: self._transaction.commit(batch.next_offsets, member))  # 7 offsets, 8 commit
-        self._count(batch, decoded, shadow)
+        self._committing.start(lambda: self._commit(batch, decoded, member))  # 7 offsets, 8 commit
+        self._lap("produce")
+        self._observer.read(batch, decoded, self._reader.labels_stripped)
+        self._observer.scored(shadow)
+        self._lap("observe")
+
+    def _rest(self) -> None:
+        """Nothing came: let the commit under way end, and show that there is nothing left to do."""
+        self._lap("idle")
+        if self._committing.done:
+            self._settle()
+        if not self._committing.busy:
+            self._group.pass_markers()
+            if not self._group.backlog():
+                self.pulse.progress()
+        self._observer.tally.tell()
 
     def _decode(self, batch: Batch) -> Decoded:
         values = batch.values
@@ -136,22 +153,26 @@ class ScoreService:
             raise as_error(error) from error
         send_dead_letters(transaction.producer, settings.topic_dead_letters, batch.messages, decoded.rejected)
 
+    def _commit(self, batch: Batch, decoded: Decoded, member: object) -> None:
+        """Steps 7 and 8, in a thread of their own."""
+        with self._observer.publishing(decoded.batch.column("transaction_timestamp")):
+            self._transaction.commit(batch.next_offsets, member)
+
+    def _settle(self) -> None:
+        """Step 5: learn how the commit under way ended."""
+        if self._committing.busy:
+            self._committing.settle()
+            self.pulse.progress()
+
     def _recover(self) -> None:
         """Abandon what was begun and read again from what is committed."""
         try:
-            self._committing.settle()
+            self._settle()
         except Retryable as error:
             log.warning("not committed", reason=str(error))
         self._transaction.abandon()
         self._meter.forget()
         self._group.rewind()
-
-    def _count(self, batch: Batch, decoded: Decoded, shadow: Shadow) -> None:
-        self._tally.add(records=len(batch.messages), scored=decoded.batch.num_rows, dead_letters=len(decoded.rejected))
-        for (column, value), count in shadow.features.unknown.items():
-            self._tally.add_named("unknown_categories", f"{column}={value}", count)
-        for model in shadow.predictions.errors:
-            self._tally.add_named("model_errors", model, 1)
 
     def _provenance(self) -> dict[str, Any]:
         model_set, rules = self._controller.predictor.model_set, self._controller.rules

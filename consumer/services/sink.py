@@ -27,6 +27,7 @@ from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import WriterSchemas, latest
 from consumer.errors import KafkaUnavailable, Retryable
 from consumer.logs import get_logger
+from consumer.metrics import Metrics
 from consumer.services import loop
 from consumer.services.background import Background
 from consumer.services.clickhouse import connect, errors_named
@@ -34,7 +35,8 @@ from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
 from consumer.services.kafka import made, producer_config, require_topics
 from consumer.services.loop import Batch
-from consumer.services.tally import Tally
+from consumer.services.observe import SinkObserver
+from consumer.services.pulse import Pulse
 from consumer.settings import Settings
 
 log = get_logger(__name__)
@@ -57,50 +59,64 @@ class SinkService:
         registry = schema_registry(settings)
         self._reader = EventReader(WriterSchemas("shadow_event", registry), latest("shadow_event").schema["fields"])
         self._meter = DeadLetterMeter(settings)
-        self._tally = Tally(log, "stored")
+        self.metrics = Metrics("sink")
+        self.pulse = Pulse(self.metrics)
+        self._lap = self.pulse.stages.lap
+        self._observer = SinkObserver(self.metrics, settings, TABLE)
         self._clickhouse = connect(settings)
         self._dead_letters = made(Producer, producer_config(settings) | {"on_delivery": self._delivered})
         self._undelivered = 0
         self._insertion = Background()
-        self._group = GroupMember(settings, settings.sink_group, [settings.topic_shadow_scores], self._settle)
+        self._group = GroupMember(
+            settings, settings.sink_group, [settings.topic_shadow_scores], self._settle, self.metrics
+        )
         self._inserting: Batch | None = None
-
-    @property
-    def records(self) -> int:
-        """Shadow events taken in since the start, good and bad."""
-        return self._tally.totals["records"]
 
     def run(self, stop: threading.Event) -> None:
         """Store until told to stop. Raises a Fatal error when going on would do harm."""
         log.info("storing", topic=self._settings.topic_shadow_scores, table=TABLE)
         try:
-            loop.run(stop, self._run_once, self._recover)
+            loop.run(stop, self._run_once, self._recover, self._group, self.pulse)
         finally:
+            self.pulse.stopping = True
             loop.leave(self._settle, lambda: None, self._group)
             self._clickhouse.close()
-            self._tally.tell(final=True)
+            self._observer.tally.tell(final=True)
             log.info("stopped")
 
     def _run_once(self) -> None:
         wait = self._settings.sink_max_wait_ms / 1000
         messages = self._group.read(self._settings.batch_max_records, wait)  # 1 read
         if not messages:
-            if self._insertion.done:
-                self._settle()
-            self._tally.tell()
+            self._rest()
             return
         batch = Batch.of(messages)
+        self._lap("poll")
         decoded = self._reader.read(batch.values)  # 2 decode
         self._meter.count_rejected(batch.partitions, batch.offsets, decoded.rejected)
         rows = _rows(batch, decoded)
+        self._lap("decode")
         self._settle()  # 3 settle
+        self._lap("commit")
         self._inserting = batch
         self._insertion.start(lambda: self._insert(batch, decoded, rows))  # 4 insert
-        self._tally.add(records=len(batch.messages), stored=rows.num_rows, dead_letters=len(decoded.rejected))
+        self._observer.read(batch, decoded)
+        self._lap("observe")
+
+    def _rest(self) -> None:
+        """Nothing came: let the insert under way end, and show that there is nothing left to do."""
+        self._lap("idle")
+        if self._insertion.done:
+            self._settle()
+        if not self._insertion.busy:
+            self._group.pass_markers()
+            if not self._group.backlog():
+                self.pulse.progress()
+        self._observer.tally.tell()
 
     def _insert(self, batch: Batch, decoded: Decoded, rows: pa.Table) -> None:
         if rows.num_rows:
-            with errors_named():
+            with self._observer.inserting(decoded.batch.column("event_time")), errors_named():
                 self._clickhouse.insert_arrow(TABLE, rows, settings=_INSERT_SETTINGS)
         self._send_dead_letters(batch, decoded)
 
@@ -110,12 +126,14 @@ class SinkService:
         self._insertion.settle()
         if inserted is not None:
             self._group.commit(inserted.next_offsets)  # 5 commit
+            self.pulse.progress()
 
     def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
         send_dead_letters(self._dead_letters, self._settings.topic_dead_letters, batch.messages, decoded.rejected)
         waiting = self._dead_letters.flush(_FLUSH_SECONDS) if decoded.rejected else 0
         failed, self._undelivered = self._undelivered, 0
         if waiting or failed:
+            self.metrics.dead_letter_failures.inc(waiting + failed)
             raise KafkaUnavailable(f"{waiting + failed} dead letters were not acknowledged")
 
     def _delivered(self, error: object, _: object) -> None:

@@ -1,10 +1,11 @@
-"""What a service did, counted in the loop and told in the log every few seconds and at the end."""
+"""What a service did, told in its log every few seconds and at the end, from the numbers that its metrics count."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 
 from consumer.logs import Logger
 
@@ -16,19 +17,14 @@ _SHOWN = re.compile(r"[\w<>+=.-]{1,64}")
 
 
 class Tally:
-    """Totals since the start and the rate since last told. `add` tells when due; a quiet service calls `tell`."""
+    """Totals since the start and the rate since last told. Names that may not be labels are counted here alone."""
 
-    def __init__(self, log: Logger, event: str) -> None:
-        self._log, self._event = log, event
-        self.totals: Counter[str] = Counter(records=0)
+    def __init__(self, log: Logger, event: str, counted: Mapping[str, Callable[[], int]]) -> None:
+        """`counted`: what to tell of, `records` among it."""
+        self._log, self._event, self._counted = log, event, counted
         self.named: dict[str, Counter[str]] = defaultdict(Counter)
-        self._told: Counter[str] = self.totals.copy()
+        self._told = self._totals()
         self._told_at = time.monotonic()
-
-    def add(self, **counts: int) -> None:
-        """Add to totals, `records` among them; tells when it is time."""
-        self.totals.update(counts)
-        self.tell()
 
     def add_named(self, kind: str, name: str, count: int) -> None:
         """Add to a total of its own for each name; the first sight of a name is logged."""
@@ -45,9 +41,15 @@ class Tally:
     def tell(self, *, final: bool = False) -> None:
         """Log totals and rate if something changed and the last time is long enough ago, or for good."""
         seconds = time.monotonic() - self._told_at
-        if not final and (seconds < _EVERY_SECONDS or self.totals == self._told):
+        if not final and seconds < _EVERY_SECONDS:
             return
-        rate = (self.totals["records"] - self._told["records"]) / seconds if seconds else 0.0
+        totals = self._totals()
+        if not final and totals == self._told:
+            return
+        rate = (totals["records"] - self._told["records"]) / seconds if seconds else 0.0
         named = {kind: dict(names) for kind, names in self.named.items() if names}
-        self._log.info(self._event, **self.totals, **named, per_second=round(rate))
-        self._told, self._told_at = self.totals.copy(), time.monotonic()
+        self._log.info(self._event, **totals, **named, per_second=round(rate))
+        self._told, self._told_at = totals, time.monotonic()
+
+    def _totals(self) -> dict[str, int]:
+        return {name: count() for name, count in self._counted.items()}

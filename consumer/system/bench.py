@@ -20,6 +20,7 @@ import psutil
 from consumer import logs
 from consumer.clock import utc_now
 from consumer.errors import Fatal
+from consumer.metrics import Metrics, total
 from consumer.research.simulate import CHUNK, SimulationConfig, simulate
 from consumer.scoring.load import load_controller
 from consumer.services import topics
@@ -37,9 +38,7 @@ _TIMEOUT_SECONDS = 300.0
 class Drains(Protocol):
     """A service that can be watched while it empties a topic."""
 
-    @property
-    def records(self) -> int:
-        """Read so far."""
+    metrics: Metrics
 
     def run(self, stop: threading.Event) -> None: ...
 
@@ -113,6 +112,7 @@ def _drain_in_process(what: str, settings: Settings, events: int, number: int) -
     done = subprocess.run(command, env=environment, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False)
     if done.returncode:
         raise Fatal(f"the {what} process of the bench failed:\n{done.stderr.decode()[-2000:]}")
+    print(done.stderr.decode(), file=sys.stderr)
     return Drained(**json.loads(done.stdout))
 
 
@@ -139,11 +139,15 @@ def _watch(service: Drains, events: int, stop: threading.Event, watched: dict[st
     process = psutil.Process()
     marks: list[tuple[float, float, int]] = []
     for share in (_WARM_UP_SHARE, 1.0):
-        while service.records < share * events:
+        while total(service.metrics.records) < share * events:
             time.sleep(_SAMPLE_SECONDS)
-        marks.append((time.monotonic(), sum(process.cpu_times()[:2]), service.records))
+        marks.append((time.monotonic(), sum(process.cpu_times()[:2]), total(service.metrics.records)))
     watched["at"], watched["cpu"], watched["records"] = zip(*marks, strict=True)
     watched["rss"] = process.memory_info().rss
+    for family in service.metrics.pulse_collect() if False else service.metrics.stage_seconds.collect():
+        for each in family.samples:
+            if each.name.endswith("_total") and each.value:
+                print(f"{each.labels['stage']:>9} {1e6 * each.value / events:6.2f}", file=sys.stderr)
     stop.set()
 
 

@@ -27,6 +27,7 @@ from harness import (
 from pydantic import SecretStr
 
 from consumer.errors import DeadLetterLimit
+from consumer.metrics import total
 from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.services.score import ScoreService
@@ -119,7 +120,7 @@ def test_a_transaction_sent_twice_and_a_topic_read_twice_give_one_row_each(
     again = settings.model_copy(update={"sink_group": f"{settings.sink_group}-again"})
     sink = SinkService(again)
     with running(sink):
-        eventually(lambda: sink.records == 70, 20, "all is read again")
+        eventually(lambda: total(sink.metrics.records) == 70, 20, "all is read again")
     assert rows(settings) == before
 
 

@@ -1,0 +1,253 @@
+"""Every metric that the services export, in one closed list: `docs/metrics.md` repeats it, `/metrics` is held to it.
+
+Base units; a label holds a name from a closed set, never an id. `lane` is what a process does: `shadow` scores,
+`sink` stores. Both export the whole list; what a lane has no use for stays empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+Lane = Literal["shadow", "sink"]
+Labels = tuple[str, ...]
+
+STAGES = (
+    "idle",  # waited for records, and none came
+    "poll",  # waited for records and read them
+    "decode",  # bytes to columns, and what may be let in
+    "rules",
+    "features",
+    "predict",
+    "encode",  # columns to shadow events
+    "commit",  # waited for the previous batch's commit, or insert
+    "produce",  # handed events and dead letters to the client
+    "observe",  # counted all of this
+    "retry",  # waited for an outside part to come back
+)
+_AGES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_SCORES = (0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
+_ROWS = (1, 10, 100, 300, 1000, 3000, 10_000, 30_000)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own. An attribute is a metric of the same name."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+
+        # consumer
+        self.records = self._counter("bnpl_consumer_records_total", "Records read, good and bad.", "lane", "topic")
+        self.assigned = self._gauge("bnpl_consumer_assigned_partitions", "Partitions of this member.", "group", "topic")
+        self.rebalances = self._counter(
+            "bnpl_consumer_rebalances_total", "Rebalance callbacks: assign, revoke or lost.", "group", "kind"
+        )
+        self.commits = self._counter("bnpl_consumer_commits_total", "Offset commits: ok or failed.", "group", "result")
+        self.last_poll = self._gauge(
+            "bnpl_consumer_last_poll_timestamp_seconds", "When the loop last asked for records.", "lane"
+        )
+        self.lag = Snapshot(
+            {
+                "bnpl_consumer_lag_messages": (
+                    "Offsets between what the group committed and the partition's end. Every member shows all "
+                    "partitions of its group: take max by (group, topic, partition).",
+                    _PARTITION,
+                ),
+                "bnpl_consumer_lag_seconds": (
+                    "Age of the oldest record that is not committed; 0 for none.",
+                    _PARTITION,
+                ),
+                "bnpl_consumer_partition_status": ("0 OK, 1 WARN, 2 STOP, 3 STALL, 4 REWIND.", _PARTITION),
+                "bnpl_consumer_drain_eta_seconds": (
+                    "Seconds until the group has caught up at its rate; absent while it does not catch up.",
+                    ("group", "topic"),
+                ),
+                "bnpl_topic_partitions": ("Partitions of a topic that this service reads.", ("topic",)),
+            }
+        )
+        self.registry.register(self.lag)
+
+        # stages
+        self.stage_seconds = self._counter(
+            "bnpl_stage_seconds_total", f"Time of the loop by stage: {', '.join(STAGES)}.", "lane", "stage"
+        )
+
+        # decide and score
+        self.decisions = self._counter("bnpl_decisions_total", "Decisions by the rules.", "decision", "rule_set")
+        self.reasons = self._counter("bnpl_decision_reasons_total", "Reason codes of decisions.", "reason")
+        self.batch_rows = self._histogram("bnpl_predict_batch_rows", "Transactions scored at once.", _ROWS)
+        self.scores = self._columns("bnpl_model_score", "Scores by model.", _SCORES, "model")
+        self.flagged = self._counter("bnpl_model_flagged_total", "Scores at or above a model's flag.", "model")
+        self.agreement = self._counter(
+            "bnpl_model_rules_agreement_total", "Whether model and rules both flag, or both do not.", "model", "agree"
+        )
+        self.model_errors = self._counter("bnpl_model_errors_total", "Scores not made, by reason.", "model", "error")
+        self.model_info = self._gauge(
+            "bnpl_model_info",
+            "1 for each loaded model; sha256 is that of its set's manifest.",
+            "model",
+            "version",
+            "role",
+            "score_kind",
+            "sha256",
+        )
+        self.unknown = self._counter("bnpl_feature_unknown_total", "Categories no training data had.", "feature")
+        self.label_leaks = self._counter(
+            "bnpl_label_leak_fields_total", "Records that carried a label; it was stripped.", "field"
+        )
+
+        # publish
+        self.published = self._counter(
+            "bnpl_publish_total",
+            "Shadow events: committed (ok), or to be made again (failed).",
+            "topic",
+            "result",
+        )
+        self.publish_seconds = self._histogram(
+            "bnpl_publish_duration_seconds",
+            "The end of a Kafka transaction: offsets and commit, also a failed one.",
+            _SECONDS,
+        )
+        self.publish_queue = self._gauge("bnpl_publish_queue_messages", "Events and letters not yet acknowledged.")
+
+        # sink
+        self.rows = self._counter("bnpl_sink_rows_total", "Rows inserted: ok or failed.", "table", "result")
+        self.insert_seconds = self._histogram(
+            "bnpl_sink_insert_duration_seconds", "One insert, also a failed one.", _SECONDS, "table"
+        )
+        self.insert_rows = self._histogram("bnpl_sink_batch_rows", "Rows of one insert.", _ROWS, "table")
+        self.retries = self._counter("bnpl_sink_retries_total", "Inserts to be tried again.", "table", "error")
+        self.buffered = self._gauge("bnpl_sink_buffer_rows", "Rows read and not yet acknowledged.", "table")
+        self.last_insert = self._gauge(
+            "bnpl_sink_last_success_timestamp_seconds", "When ClickHouse last acknowledged rows.", "table"
+        )
+
+        # end to end
+        self.event_age = self._columns(
+            "bnpl_event_age_seconds", "From the checkout to here: published or stored.", _AGES, "point"
+        )
+
+        # dead letters
+        self.dead_letters = self._counter("bnpl_dlq_records_total", "Records refused.", "topic", "stage", "error")
+        self.dead_letter_failures = self._counter("bnpl_dlq_produce_failures_total", "Dead letters not acknowledged.")
+        self.halted = self._gauge("bnpl_lane_halted", "1 once a fault that will not pass stops the loop.", "lane")
+        self.halted.labels(lane).set(0)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=bounds)
+
+    def _columns(self, name: str, text: str, bounds: Sequence[float], label: str) -> ColumnHistogram:
+        histogram = ColumnHistogram(name, text, bounds, label)
+        self.registry.register(histogram)
+        return histogram
+
+
+_PARTITION = ("group", "topic", "partition")
+
+
+class Snapshot(Collector):
+    """Gauges that are replaced all at once: what the newest look did not see is gone, and nothing is half replaced."""
+
+    def __init__(self, declared: Mapping[str, tuple[str, Labels]]) -> None:
+        """`declared`: help and label names by metric name."""
+        self._declared = declared
+        self._read: Callable[[], Mapping[str, Iterable[tuple[Labels, float]]]] = dict
+
+    def read_from(self, read: Callable[[], Mapping[str, Iterable[tuple[Labels, float]]]]) -> None:
+        """`read` gives (label values, value) by metric name, and is called from the thread that serves a scrape."""
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        found = self._read()
+        for name, (text, labels) in self._declared.items():
+            family = GaugeMetricFamily(name, text, labels=labels)
+            for values, number in found.get(name, ()):
+                family.add_metric(values, number)
+            yield family
+
+
+class ColumnHistogram(Collector):
+    """A histogram that takes a column at a time; one thread observes, others may read."""
+
+    def __init__(self, name: str, text: str, bounds: Sequence[float], label: str) -> None:
+        self._name, self._text, self._label = name, text, label
+        self._bounds = np.array(bounds, np.float64)
+        self._series: dict[str, tuple[NDArray[np.int64], float]] = {}
+
+    def observe(self, label: str, values: NDArray[Any]) -> None:
+        """Count N numbers; those that are not finite are left out."""
+        values = values[np.isfinite(values)]
+        places = np.searchsorted(self._bounds, values, side="left")
+        counts, total = self._series.get(label, (0, 0.0))
+        counts = counts + np.bincount(places, minlength=len(self._bounds) + 1)
+        self._series[label] = counts, total + float(values.sum())  # replaced whole: a reader never sees half of it
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        bounds = [*map(str, self._bounds.tolist()), "+Inf"]
+        for label, (counts, total) in list(self._series.items()):
+            family.add_metric([label], list(zip(bounds, np.cumsum(counts).tolist(), strict=True)), total)
+        yield family
+
+
+class StageClock:
+    """Gives each stretch of a loop's time to the stage that took it; the stretches add up to the whole."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._counters = {stage: metrics.stage_seconds.labels(metrics.lane, stage) for stage in STAGES}
+        self._last = perf_counter()
+
+    def start(self) -> None:
+        """Forget the time until now."""
+        self._last = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap was `stage`."""
+        now = perf_counter()
+        self._counters[stage].inc(now - self._last)
+        self._last = now
+
+
+def total(counter: Counter, **labels: str) -> int:
+    """The sum of a counter over its series, or over those that have these labels."""
+    (family,) = counter.collect()
+    series = (each for each in family.samples if each.name.endswith("_total"))
+    return int(sum(each.value for each in series if labels.items() <= each.labels.items()))
+
+
+def markdown_table() -> str:
+    """The list as `docs/metrics.md` shows it."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for name, kind, labels, text in declared():
+        lines.append(f"| `{name}` | {kind} | {', '.join(labels)} | {text} |")
+    return "\n".join(lines)
+
+
+def declared() -> Iterator[tuple[str, str, Labels, str]]:
+    """(name, kind, labels, help) of every metric of ours, in order."""
+    metrics = Metrics("shadow")
+    for collector in vars(metrics).values():
+        if isinstance(collector, Snapshot):
+            yield from ((name, "gauge", labels, text) for name, (text, labels) in collector._declared.items())
+        elif isinstance(collector, ColumnHistogram):
+            yield collector._name, "histogram", (collector._label,), collector._text
+        elif isinstance(collector, (Counter, Gauge, Histogram)):
+            (family,) = collector.describe()
+            suffix = "_total" if family.type == "counter" else ""
+            yield family.name + suffix, family.type, collector._labelnames, family.documentation

@@ -1,0 +1,164 @@
+"""What the services count of each batch, by columns: `consumer/metrics.py` says what each number means."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from consumer.contracts.avro import Decoded, Rejected
+from consumer.errors import BnplError
+from consumer.logs import get_logger
+from consumer.metrics import Metrics, total
+from consumer.scoring.controller import Shadow, ShadowModeController
+from consumer.scoring.predictor import Predictions
+from consumer.services.loop import Batch
+from consumer.services.tally import Tally
+from consumer.settings import Settings
+
+
+class ScoreObserver:
+    """Counts what the score service does. `publishing` runs in the committing thread, the rest in the loop's."""
+
+    def __init__(self, metrics: Metrics, settings: Settings, controller: ShadowModeController) -> None:
+        self._metrics = metrics
+        self._settings = settings
+        self._rule_set = controller.rules.version
+        self._labels: Counter[str] = Counter()
+        topic, published = settings.topic_shadow_scores, metrics.published
+        self.tally = Tally(
+            get_logger("consumer.services.score"),
+            "scored",
+            {
+                "records": lambda: total(metrics.records),
+                "scored": lambda: total(published, result="ok"),
+                "dead_letters": lambda: total(metrics.dead_letters),
+            },
+        )
+        for result in ("ok", "failed"):
+            published.labels(topic, result)
+        model_set = controller.predictor.model_set
+        for entry in model_set.models:
+            metrics.model_info.labels(entry.name, entry.version, entry.role, entry.score_kind, model_set.digest).set(1)
+
+    def read(self, batch: Batch, decoded: Decoded, labels_stripped: Mapping[str, int]) -> None:
+        """One batch as it came in; `labels_stripped` are totals since the start."""
+        topic = self._settings.topic_transactions
+        self._metrics.records.labels(self._metrics.lane, topic).inc(len(batch.messages))
+        _count_rejected(self._metrics, topic, decoded.rejected)
+        if labels_stripped:
+            for field, count in labels_stripped.items():
+                self._metrics.label_leaks.labels(field).inc(count - self._labels[field])
+            self._labels = Counter(labels_stripped)
+            self.tally.named["labels_stripped"] = self._labels
+
+    def scored(self, shadow: Shadow) -> None:
+        """What rules and models said of it."""
+        metrics, decisions = self._metrics, shadow.decisions
+        metrics.batch_rows.observe(len(decisions.decision))
+        for decision, count in _counts(decisions.decision):
+            metrics.decisions.labels(decision, self._rule_set).inc(count)
+        for reason, count in _counts(decisions.reason_codes.flatten()):
+            metrics.reasons.labels(reason).inc(count)
+        for (feature, value), count in shadow.features.unknown.items():
+            metrics.unknown.labels(feature).inc(count)
+            self.tally.add_named("unknown_categories", f"{feature}={value}", count)
+        self._models(shadow.predictions, pc.equal(decisions.risk_flag, "high").to_numpy(zero_copy_only=False))
+        self.tally.tell()
+
+    def _models(self, predictions: Predictions, flagged_by_rules: npt.NDArray[np.bool_]) -> None:
+        metrics = self._metrics
+        for entry, scores in zip(predictions.models, predictions.scores, strict=True):
+            metrics.scores.observe(entry.name, scores)
+            if entry.name in predictions.errors:
+                missing = int(np.isnan(scores).sum())
+                metrics.model_errors.labels(entry.name, predictions.errors[entry.name]).inc(missing)
+                self.tally.add_named("model_errors", entry.name, 1)
+            if entry.flag_threshold is not None:
+                flags = scores >= entry.flag_threshold
+                agreeing = int((flags == flagged_by_rules).sum())
+                metrics.flagged.labels(entry.name).inc(int(flags.sum()))
+                metrics.agreement.labels(entry.name, "yes").inc(agreeing)
+                metrics.agreement.labels(entry.name, "no").inc(len(flags) - agreeing)
+
+    @contextmanager
+    def publishing(self, event_times: pa.Array) -> Iterator[None]:
+        """Around the commit of a batch whose checkouts happened at `event_times` (int64 ms since 1970)."""
+        metrics, count = self._metrics, len(event_times)
+        ok = False
+        try:
+            with metrics.publish_seconds.time():
+                yield
+            ok = True
+            _observe_age(metrics, "published", event_times)
+        finally:
+            metrics.published.labels(self._settings.topic_shadow_scores, "ok" if ok else "failed").inc(count)
+            metrics.commits.labels(self._settings.score_group, "ok" if ok else "failed").inc()
+
+
+class SinkObserver:
+    """Counts what the sink does. `inserting` runs in the inserting thread, the rest in the loop's."""
+
+    def __init__(self, metrics: Metrics, settings: Settings, table: str) -> None:
+        self._metrics = metrics
+        self._settings = settings
+        self._table = table
+        self.tally = Tally(
+            get_logger("consumer.services.sink"),
+            "stored",
+            {
+                "records": lambda: total(metrics.records),
+                "stored": lambda: total(metrics.rows, result="ok"),
+                "dead_letters": lambda: total(metrics.dead_letters),
+            },
+        )
+        for result in ("ok", "failed"):
+            metrics.rows.labels(table, result)
+        metrics.buffered.labels(table).set(0)
+
+    def read(self, batch: Batch, decoded: Decoded) -> None:
+        """One batch as it came in."""
+        topic = self._settings.topic_shadow_scores
+        self._metrics.records.labels(self._metrics.lane, topic).inc(len(batch.messages))
+        _count_rejected(self._metrics, topic, decoded.rejected)
+        self.tally.tell()
+
+    @contextmanager
+    def inserting(self, event_times: pa.Array) -> Iterator[None]:
+        """Around the insert of rows whose checkouts happened at `event_times` (int64 ms since 1970)."""
+        metrics, table, count = self._metrics, self._table, len(event_times)
+        metrics.insert_rows.labels(table).observe(count)
+        metrics.buffered.labels(table).inc(count)
+        try:
+            with metrics.insert_seconds.labels(table).time():
+                yield
+        except BnplError as error:
+            metrics.rows.labels(table, "failed").inc(count)
+            metrics.retries.labels(table, type(error).__name__).inc()
+            raise
+        finally:
+            metrics.buffered.labels(table).dec(count)
+        metrics.rows.labels(table, "ok").inc(count)
+        metrics.last_insert.labels(table).set_to_current_time()
+        _observe_age(metrics, "stored", event_times)
+
+
+def _count_rejected(metrics: Metrics, topic: str, rejected: Sequence[Rejected]) -> None:
+    for (stage, error), count in Counter((bad.stage, bad.reason.error) for bad in rejected).items():
+        metrics.dead_letters.labels(topic, stage, error).inc(count)
+
+
+def _observe_age(metrics: Metrics, point: str, event_times: pa.Array) -> None:
+    ages = time.time() - event_times.to_numpy() / 1000
+    metrics.event_age.observe(point, np.maximum(ages, 0))
+
+
+def _counts(values: pa.Array) -> Iterator[tuple[str, int]]:
+    for entry in pc.value_counts(values).to_pylist():
+        yield entry["values"], entry["counts"]
