@@ -37,12 +37,11 @@ from consumer.services.kafka import made, producer_config, require_topics
 from consumer.services.loop import Batch
 from consumer.services.observe import SinkObserver
 from consumer.services.pulse import Pulse
+from consumer.services.rows import TABLE, rows
 from consumer.settings import Settings
 
 log = get_logger(__name__)
 
-TABLE = "shadow_scores"
-_TIMES = ("event_time", "scored_at")
 _FLUSH_SECONDS = 10.0
 _INSERT_SETTINGS = {
     "async_insert": 0,  # the default of recent servers holds small inserts back
@@ -94,12 +93,12 @@ class SinkService:
         self._lap("poll")
         decoded = self._reader.read(batch.values)  # 2 decode
         self._meter.count_rejected(batch.partitions, batch.offsets, decoded.rejected)
-        rows = _rows(batch, decoded)
+        table = rows(decoded, batch.partitions, batch.offsets)
         self._lap("decode")
         self._settle()  # 3 settle
         self._lap("commit")
         self._inserting = batch
-        self._insertion.start(lambda: self._insert(batch, decoded, rows))  # 4 insert
+        self._insertion.start(lambda: self._insert(batch, decoded, table))  # 4 insert
         self._observer.read(batch, decoded)
         self._lap("observe")
 
@@ -114,10 +113,10 @@ class SinkService:
                 self.pulse.progress()
         self._observer.tally.tell()
 
-    def _insert(self, batch: Batch, decoded: Decoded, rows: pa.Table) -> None:
-        if rows.num_rows:
+    def _insert(self, batch: Batch, decoded: Decoded, table: pa.Table) -> None:
+        if table.num_rows:
             with self._observer.inserting(decoded.batch.column("event_time")), errors_named():
-                self._clickhouse.insert_arrow(TABLE, rows, settings=_INSERT_SETTINGS)
+                self._clickhouse.insert_arrow(TABLE, table, settings=_INSERT_SETTINGS)
         self._send_dead_letters(batch, decoded)
 
     def _settle(self) -> None:
@@ -147,19 +146,3 @@ class SinkService:
             log.warning("not stored", reason=str(error))
         self._meter.forget()
         self._group.rewind()
-
-
-def _rows(batch: Batch, decoded: Decoded) -> pa.Table:
-    """Shadow events as the table's columns: an array of records becomes one array column a field."""
-    columns: dict[str, pa.Array] = {}
-    for each, column in zip(decoded.batch.schema, decoded.batch.columns, strict=True):
-        if pa.types.is_list(each.type) and pa.types.is_struct(each.type.value_type):
-            for index, inner in enumerate(each.type.value_type):
-                columns[f"{each.name}.{inner.name}"] = pa.ListArray.from_arrays(
-                    column.offsets, column.values.field(index)
-                )
-        else:
-            columns[each.name] = column.cast(pa.timestamp("ms", "UTC")) if each.name in _TIMES else column
-    columns["shadow_partition"] = pa.array(batch.partitions[decoded.positions])
-    columns["shadow_offset"] = pa.array(batch.offsets[decoded.positions])
-    return pa.table(columns)
