@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -45,8 +45,8 @@ _UNKNOWN_DATABASE = 81
 _AUTHENTICATION_FAILED = 516
 
 
-def check_clickhouse(settings: Settings, *, view: bool = True) -> Findings:
-    """The server, its tables and its clock; `view` includes what only readers need."""
+def check_clickhouse(settings: Settings, *, view: bool = True, now: Callable[[], float] = time.time) -> Findings:
+    """The server, its tables, and its clock against `now` (seconds since 1970); `view` adds what only readers need."""
     impatient = min(settings.clickhouse_timeout_seconds, _REQUEST_SECONDS)
     settings = settings.model_copy(update={"clickhouse_timeout_seconds": impatient})
     with _connected(settings) as client, stopping("clickhouse"), errors_named():
@@ -55,7 +55,7 @@ def check_clickhouse(settings: Settings, *, view: bool = True) -> Findings:
         yield from _table(client)
         if view:
             yield from _view(client)
-        yield from _clock(client, settings)
+        yield from _clock(client, settings, now)
 
 
 def place(settings: Settings) -> str:
@@ -210,10 +210,10 @@ def plain(kind: str) -> str:
     return inner if head == "LowCardinality" else f"{head}({inner})"
 
 
-def _clock(client: Client, settings: Settings) -> Findings:
-    before = time.time()
+def _clock(client: Client, settings: Settings, now: Callable[[], float]) -> Findings:
+    before = now()
     theirs = int(client.query("SELECT toUnixTimestamp64Milli(now64(3))").result_rows[0][0]) / 1000
-    after = time.time()
+    after = now()
     skew = theirs - before if theirs < before else max(0.0, theirs - after)
     if abs(skew) < _SKEW_SECONDS:
         yield ok("clocks", f"ClickHouse's clock and this machine's agree within {abs(skew) + after - before:.3f} s")
