@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from dataclasses import asdict
@@ -11,7 +12,6 @@ from typing import Any
 
 import click
 
-from consumer import logs
 from consumer.cli.progress import progress
 from consumer.cli.trace_report import report
 from consumer.clock import utc_now
@@ -54,7 +54,7 @@ def command(transaction_id: str, since: datetime | None, everything: bool, as_js
     Exits 1 when the id is unknown, 75 when Kafka or ClickHouse could not be asked.
     """
     settings = load_settings()
-    logs.configure("critical", "trace")  # nothing of a transaction goes to a log
+    logging.disable()  # nothing of a transaction goes to a log, also not by way of a library
     with progress() as bars:
         tasks: dict[str, Any] = {}
 
@@ -68,8 +68,8 @@ def command(transaction_id: str, since: datetime | None, everything: bool, as_js
         click.echo(json.dumps(asdict(found), indent=2, default=_plain))
     elif found.sendings:
         click.echo(report(found))
-    for what in found.away:
-        click.echo(f"could not be asked: {what}", err=True)
+    for part, why in found.away.items():
+        click.echo(f"could not be asked: {why if why.startswith(part) else f'{part}: {why}'}", err=True)
     if not found.sendings and not found.away:
         click.echo(f"error: no transaction, dead letter or score with this id; {found.searched}", err=True)
     if found.away or not found.sendings:

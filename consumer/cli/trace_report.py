@@ -22,24 +22,24 @@ def report(trace: Trace) -> str:
     head = f"transaction {trace.transaction_id}"
     lines = [head + (f": sent {count} times" if count > 1 else "")]
     for number, sending in enumerate(trace.sendings, 1):
-        lines += ["", *([f"sending {number} of {count}", ""] if count > 1 else []), *_sending(sending)]
+        lines += ["", *([f"sending {number} of {count}", ""] if count > 1 else []), *_sending(sending, trace)]
     return "\n".join([*lines, "", f"({trace.searched})"])
 
 
-def _sending(sending: Sending) -> Iterator[str]:
+def _sending(sending: Sending, trace: Trace) -> Iterator[str]:
     yield from _row("state", f"{sending.state}: {sending.told}" if sending.told != sending.state else sending.state)
-    yield from _event(sending)
+    yield from _event(sending, trace)
     for letter in sending.letters:
         yield from _letter(letter)
     for prediction in sending.predictions:
-        yield from _prediction(prediction)
+        yield from _prediction(prediction, trace)
 
 
-def _event(sending: Sending) -> Iterator[str]:
+def _event(sending: Sending, trace: Trace) -> Iterator[str]:
     event = sending.event
     if event is None:
-        where = "never came into a topic" if sending.at.partition < 0 else "is not in the topic (any more)"
-        yield from _row("event", f"{sending.at}: it {where}")
+        missing = "it never came into a topic" if sending.at.partition < 0 else _missing(trace)
+        yield from _row("event", f"{sending.at}: {missing}")
         return
     yield from _row("event", str(sending.at))
     if event.fields is None:
@@ -53,13 +53,18 @@ def _event(sending: Sending) -> Iterator[str]:
     yield from _row("", _pairs((name, value) for name, value in event.fields.items() if name not in hidden))
 
 
+def _missing(trace: Trace) -> str:
+    """Why a record of Kafka is not shown."""
+    return "Kafka could not be asked" if "Kafka" in trace.away else "it is not in the topic any more"
+
+
 def _letter(letter: Letter) -> Iterator[str]:
     yield from _row("dead letter", str(letter.at))
     yield from _row("  refused", f"at {letter.stage}: {letter.error}: {letter.message}")
     yield from _row("  first", f"{letter.first_failed_at}, attempt {letter.attempt}; in Kafka {_time(letter.arrived)}")
 
 
-def _prediction(prediction: Prediction) -> Iterator[str]:
+def _prediction(prediction: Prediction, trace: Trace) -> Iterator[str]:
     said = prediction.recorded
     risk = f"risk {said['business_risk_flag']} (score {said['business_risk_score']:.4g})"
     yield from _row("decision", f"{said['business_decision']}, {risk}, by {said['rule_set_version']}")
@@ -74,7 +79,7 @@ def _prediction(prediction: Prediction) -> Iterator[str]:
     else:
         yield from _row("features", f"not made again: {prediction.not_recomputed}")
     yield from _scores(said, again)
-    yield from _travel(prediction)
+    yield from _travel(prediction, trace)
 
 
 def _scores(said: dict[str, Any], again: Recomputed | None) -> Iterator[str]:
@@ -103,16 +108,16 @@ def _form(form: Form | None) -> str:
     return f"{mean}{form.decision:+.4f} = bias {form.bias:+.3f}, {shown}, the others {rest:+.3f}"
 
 
-def _travel(prediction: Prediction) -> Iterator[str]:
+def _travel(prediction: Prediction, trace: Trace) -> Iterator[str]:
     said, row = prediction.recorded, prediction.row
-    yield from _row("shadow event", str(prediction.at or "is not in the topic (any more)"))
+    yield from _row("shadow event", str(prediction.at or _missing(trace)))
     yield from _row("  prediction", said["prediction_id"])
     yield from _row("  customer_ref", said["customer_ref"] or "none: no BNPL_PSEUDONYM_KEY was set")
     yield from _row("  scored", _time(said["scored_at"], said["event_time"]))
     if prediction.arrived:
         yield from _row("  in Kafka", _time(prediction.arrived, said["scored_at"]))
     if row is None:
-        yield from _row("stored", "no row was found")
+        yield from _row("stored", "ClickHouse could not be asked" if "ClickHouse" in trace.away else "not yet: no row")
         return
     place = f"{row['shadow_partition']}/{row['shadow_offset']}"
     later = ", of a later sending, which replaced this one's" if prediction.replaced else ""

@@ -102,8 +102,8 @@ class Trace:
 
     transaction_id: str
     sendings: list[Sending]
-    away: list[str] = field(default_factory=list)
-    """What could not be asked, and why."""
+    away: dict[str, str] = field(default_factory=dict)
+    """What could not be asked (`Kafka`, `ClickHouse`, `group …`), and why."""
     away_passes: bool = True
     """Whether all of that may pass by itself."""
     searched: str = ""

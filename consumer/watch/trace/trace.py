@@ -59,7 +59,7 @@ class _Tracer:
             WriterSchemas("shadow_event", self._registry), latest("shadow_event").schema["fields"]
         )
         self._columns: dict[Coordinates, pa.RecordBatch] = {}
-        self._away: list[str] = []
+        self._away: dict[str, str] = {}
         self._away_passes = True
 
     def trace(self) -> Trace:
@@ -84,7 +84,7 @@ class _Tracer:
         return Trace(self._id, self._explained(sendings), self._away, self._away_passes, searched)
 
     def _cannot_ask(self, part: str, error: BnplError) -> None:
-        self._away.append(f"{part}: {error}")
+        self._away[part] = str(error)
         self._away_passes &= isinstance(error, Retryable)
 
     def _bound(self) -> str:
@@ -96,6 +96,7 @@ class _Tracer:
 
     def _from_topics(self, reader: TopicReader, rows: list[dict[str, Any]]) -> list[Sending]:
         settings = self._settings
+        reader.topics()  # a broker that is away is told at once, and as such
         search = Search(reader, self._id, self._since, self._everything, self._progress)
         predictions = self._predictions(reader, search, rows)
         sources = {_source(each.recorded) for each in predictions}
@@ -225,7 +226,7 @@ class _Tracer:
         if controller is None:
             return replace(prediction, not_recomputed=unusable)
         if event is None:
-            return replace(prediction, not_recomputed="the event is not there to make them from")
+            return replace(prediction, not_recomputed="the event could not be read")
         made_by = prediction.recorded["prediction_id"].removeprefix(f"{self._id}.")
         if made_by != controller.identity:
             why = f"it was scored by {made_by} and {controller.identity} is loaded here (models, rules, feature spec)"
@@ -266,8 +267,9 @@ def _stored_state(
 
 
 def _before(group: PartitionLag, at: Coordinates) -> str:
+    ahead = at.offset - group.position
     return (
-        f"the group is at offset {group.position}, {at.offset - group.position} before it; its lag is {group.messages}"
+        f"its group is at offset {group.position} of that partition, {ahead} before this; its lag is {group.messages}"
     )
 
 
