@@ -124,7 +124,13 @@ class FeatureEngineer:
         self.names = tuple(names)
         self.spec_version = spec_version
         self._categories = categories(spec_version)
-        self._value_sets = {column: pa.array(values, pa.string()) for column, values in self._categories.items()}
+        values = sorted(set().union(*self._categories.values()))
+        self._lookup = pc.SetLookupOptions(value_set=pa.array(values, pa.string()))
+        self._codes_of_values = np.full((len(self._categories), len(values) + 1), -1)
+        """Code of each value, and at the end of any other, in each category column."""
+        self._rows_of_codes = np.arange(len(self._categories))[:, None]
+        for row, known in enumerate(self._categories.values()):
+            self._codes_of_values[row, [values.index(value) for value in known]] = np.arange(len(known))
         unmade = [name for name in self.names if name not in FEATURE_NAMES]
         if unmade or len(set(self.names)) != len(self.names):
             fault = f"cannot be made: {', '.join(unmade)}" if unmade else "are listed twice"
@@ -140,23 +146,18 @@ class FeatureEngineer:
         for name in PLAIN:
             rows[at] = transactions.column(name).to_numpy(zero_copy_only=False)
             at += 1
-        timestamps = transactions.column("transaction_timestamp").cast(pa.int64()).to_numpy()
+        timestamps = transactions.column("transaction_timestamp").to_numpy()
         hour, calendar = _calendar(timestamps)
         for column in calendar:
             rows[at] = column
             at += 1
-        for name in ORDINAL:
-            rows[at] = self._codes(transactions, name, unknown)
-            at += 1
-        for name, values in ONE_HOT.items():
-            codes = self._codes(transactions, name, unknown)
-            for code in range(1, len(values)):
-                rows[at] = codes == code
-                at += 1
-        part = _PART_OF_HOUR[hour]
-        for code in range(1, len(TIME_OF_DAY)):
-            rows[at] = part == code
-            at += 1
+        codes = self._codes(transactions, unknown)
+        rows[at : at + len(ORDINAL)] = codes[: len(ORDINAL)]
+        at += len(ORDINAL)
+        one_hot = [*map(len, ONE_HOT.values()), len(TIME_OF_DAY)]
+        for values, column in zip(one_hot, [*codes[len(ORDINAL) :], _PART_OF_HOUR[hour]], strict=True):
+            rows[at : at + values - 1] = column == np.arange(1, values)[:, None]
+            at += values - 1
         return Features(self.names, (rows if self._order is None else rows[self._order]).T, unknown)
 
     def engineer_single_transaction(self, transaction: Mapping[str, Any]) -> pd.DataFrame:
@@ -166,15 +167,21 @@ class FeatureEngineer:
         """
         return self.engineer(transaction_batch([transaction])).frame()
 
-    def _codes(self, transactions: pa.RecordBatch, name: str, unknown: Counter[tuple[str, str]]) -> IntColumn:
-        values = transactions.column(name)
-        codes = pc.index_in(values, value_set=self._value_sets[name])
-        if codes.null_count:
-            for entry in pc.value_counts(values.filter(codes.is_null())):
+    def _codes(self, transactions: pa.RecordBatch, unknown: Counter[tuple[str, str]]) -> npt.NDArray[np.int64]:
+        """Codes of all category columns, a row each; −1 for a value that its column does not know."""
+        texts = [transactions.column(name) for name in self._categories]
+        places = pc.call_function("index_in", [pa.chunked_array(texts)], self._lookup)
+        if places.null_count:
+            places = places.fill_null(self._codes_of_values.shape[1] - 1)
+        by_column = places.to_numpy().reshape(len(texts), transactions.num_rows)
+        codes: npt.NDArray[np.int64] = self._codes_of_values[self._rows_of_codes, by_column]
+        if codes.min(initial=0) == 0:
+            return codes
+        for row in np.flatnonzero((codes < 0).any(axis=1)):
+            name = list(self._categories)[row]
+            for entry in pc.value_counts(texts[row].filter(pa.array(codes[row] < 0))):
                 unknown[name, entry["values"].as_py()] += entry["counts"].as_py()
-            codes = codes.fill_null(-1)
-        result: IntColumn = codes.to_numpy()
-        return result
+        return codes
 
 
 def _calendar(milliseconds: IntColumn) -> tuple[IntColumn, tuple[npt.NDArray[Any], ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -143,22 +144,20 @@ class BNPLMultiModelPredictor:
         """The first transaction's predictions as plain values; a score that is not there is None."""
         models = {
             entry.name: {
-                "score": _plain(score),
+                "score": score,
                 "score_kind": entry.score_kind,
-                "flag": None
-                if entry.flag_threshold is None or np.isnan(score)
-                else bool(score >= entry.flag_threshold),
+                "flag": None if entry.flag_threshold is None or score is None else score >= entry.flag_threshold,
                 "role": entry.role,
                 "version": entry.version,
-                "error": predictions.errors.get(entry.name) if np.isnan(score) else None,
+                "error": predictions.errors.get(entry.name) if score is None else None,
             }
-            for entry, score in zip(predictions.models, predictions.scores[:, 0], strict=True)
+            for entry, score in zip(predictions.models, map(_plain, predictions.scores[:, 0].tolist()), strict=True)
         }
         return {
             "models": models,
             "champion": predictions.champion,
             "champion_score": models[predictions.champion]["score"],
-            "consensus": _plain(predictions.consensus[0]),
+            "consensus": _plain(predictions.consensus[0].item()),
             "artifact_version": self.model_set.version,
             "feature_spec_version": self.model_set.feature_spec_version,
             "advisory": True,
@@ -180,4 +179,4 @@ class BNPLMultiModelPredictor:
 
 
 def _plain(score: float) -> float | None:
-    return None if np.isnan(score) else float(score)
+    return None if isnan(score) else score
