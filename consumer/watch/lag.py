@@ -16,20 +16,21 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from consumer.clock import Deadline, utc_now
 from consumer.errors import Fatal, KafkaUnavailable
-from consumer.services.kafka import admin, as_error, bootstrap_servers, consumer_config, made
+from consumer.services.kafka import as_error, bootstrap_servers, common_config, consumer_config, made
 from consumer.settings import Settings
-from consumer.watch.unread import Key, OldestUnread, Waiting
+from consumer.watch.unread import QUIET, Key, OldestUnread
 
 PATIENCE_SECONDS = 15.0
 _LOOK_SECONDS = 5.0
 _WAIT_SECONDS = 0.2
-_BEGIN: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_LEAST_SECONDS = 0.05
+_GRACE_SECONDS = 1.0
+"""After its own timeout the admin client says what went wrong; it takes no timeout of nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,6 @@ class PartitionLag:
     committed: int | None
     """None when the group has committed nothing here: it would start at `begin`."""
     end: int
-    owner: str | None = None
-    """Client id and host of the member that has the partition; None when nobody has."""
     oldest_unread: datetime | None = None
     """When the first record arrived that the group has yet to read; None when there is none."""
 
@@ -77,12 +76,15 @@ class PartitionLag:
 
 @dataclass(frozen=True)
 class GroupLook:
-    """What one look at a group found. `state` is Kafka's word: stable, empty, preparing_rebalancing, …, dead."""
+    """What one look at a group found. `state` is Kafka's word: stable, empty, preparing_rebalancing, …, dead.
+
+    Who has which partition is not known: the only call that says so, librdkafka's DescribeConsumerGroups, aborts the
+    process when a coordinator goes away (confluentinc/librdkafka#4605).
+    """
 
     group: str
     at: datetime
     state: str
-    members: int
     partitions: tuple[PartitionLag, ...]
     """By topic and partition; only what there is now."""
 
@@ -90,6 +92,11 @@ class GroupLook:
     def unread(self) -> int:
         """Messages of the partitions that have a record to read; 0 also when only markers are left."""
         return sum(each.messages for each in self.partitions if each.oldest_unread)
+
+    @property
+    def has_members(self) -> bool:
+        """Whether anybody is there to read; a group with members has all its partitions assigned, or soon will."""
+        return self.state not in ("empty", "dead")
 
     @property
     def exists(self) -> bool:
@@ -100,10 +107,11 @@ class GroupLook:
 class LagReader:
     """Looks at one group on some topics, again and again, without joining it. A context manager, for one thread.
 
-    Committed offsets come from a consumer and not from an admin client: librdkafka 2.16's crashes the process when the
-    coordinator answers ListConsumerGroupOffsets with an error, as it does in a broker's first seconds. And from a
-    read_uncommitted one: of a read_committed one the broker keeps them back while any transaction that commits some is
-    open, which under load is always.
+    Offsets come from a consumer and not from an admin client. librdkafka 2.16's admin client crashes the process when
+    the coordinator answers ListConsumerGroupOffsets with an error, as it does in a broker's first seconds, and its
+    ListOffsets fails for minutes after a broker restarted or a topic grew, for it does not ask for the leaders again.
+    And from a read_uncommitted consumer: from others the broker keeps committed offsets back while any transaction that
+    commits some is open, which under load is always.
     """
 
     def __init__(
@@ -111,24 +119,24 @@ class LagReader:
         settings: Settings,
         group: str,
         topics: Sequence[str],
-        patience: float = PATIENCE_SECONDS,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`patience`: for so many seconds a look that fails is tried again; a broker that has just started needs it.
-
-        Raises ConfigurationError when the client's settings cannot be used.
-        """
+        """Raises ConfigurationError when the client's settings cannot be used."""
         self._group, self._topics = group, topics
-        self._patience, self._now = patience, now
+        self._now = now
         self._where = bootstrap_servers(settings)
-        self._admin = admin(settings)
+        self._admin = made(AdminClient, common_config(settings) | QUIET)
         config = consumer_config(settings, group, "classic") | {"isolation.level": "read_uncommitted"}
-        self._consumer = made(Consumer, config)
+        self._consumer = made(Consumer, config | QUIET)
         self._unread = OldestUnread(settings, group)
 
-    def look(self) -> GroupLook:
-        """The group now. Raises KafkaUnavailable when the broker does not answer in time, Fatal when it refuses."""
-        deadline = Deadline.after(self._patience)
+    def look(self, patience: float = PATIENCE_SECONDS) -> GroupLook:
+        """The group now. For `patience` seconds a look that fails is tried again: a broker that has just started has
+        no coordinator yet.
+
+        Raises KafkaUnavailable when the broker does not answer in time, Fatal when it refuses.
+        """
+        deadline = Deadline.after(patience)
         while True:
             try:
                 return self._look(Deadline.after(_LOOK_SECONDS))
@@ -141,16 +149,13 @@ class LagReader:
         asked = self._partitions(deadline)
         # before the ends are asked, so that none of them can be passed
         committed = {_key(each): _offset(each) for each in self._consumer.committed(asked, deadline.remaining)}
-        ends = self._ends(asked, deadline)
-        state, members, owners = self._members(deadline)
-        lags = [
-            PartitionLag(*key, begin, committed[key], end, owners.get(key)) for key, (begin, end, _) in ends.items()
-        ]
+        ends = {_key(each): self._consumer.get_watermark_offsets(each, deadline.remaining) for each in asked}
+        state = self._state(deadline)
+        lags = [PartitionLag(*key, begin, committed[key], end) for key, (begin, end) in ends.items()]
         at = self._now()
-        waiting = {lag.key: Waiting(lag.position, ends[lag.key][2], lag.end) for lag in lags}
-        oldest = self._unread.find(waiting, at, deadline)
-        partitions = tuple(replace(lag, oldest_unread=oldest[lag.key]) for lag in lags)
-        return GroupLook(self._group, at, state, members, partitions)
+        oldest = self._unread.find({lag.key: (lag.position, lag.end) for lag in lags}, at, deadline)
+        partitions = tuple(replace(lag, oldest_unread=oldest.get(lag.key)) for lag in lags)
+        return GroupLook(self._group, at, state, partitions)
 
     def _partitions(self, deadline: Deadline) -> list[TopicPartition]:
         found = []
@@ -161,32 +166,16 @@ class LagReader:
             found += [TopicPartition(name, number) for number in sorted(topic.partitions)]
         return found
 
-    def _ends(self, asked: list[TopicPartition], deadline: Deadline) -> dict[Key, tuple[int, int, int]]:
-        """By partition: where the log begins, its high watermark, and how far a read_committed reader can read."""
-        answers = [
-            self._admin.list_offsets(dict.fromkeys(asked, spec), isolation_level=level, request_timeout=_left(deadline))
-            for spec, level in (
-                (_BEGIN, IsolationLevel.READ_UNCOMMITTED),
-                (_END, IsolationLevel.READ_UNCOMMITTED),
-                (_END, IsolationLevel.READ_COMMITTED),
-            )
-        ]
-        begins, ends, readable = (
-            {_key(each): int(future.result(_grace(deadline)).offset) for each, future in answer.items()}
-            for answer in answers
-        )
-        return {key: (begins[key], ends[key], min(ends[key], readable[key])) for key in map(_key, asked)}
-
-    def _members(self, deadline: Deadline) -> tuple[str, int, dict[Key, str]]:
-        """The group's state, how many members it has, and who of them has which partition."""
-        answer = self._admin.describe_consumer_groups([self._group], request_timeout=_left(deadline))
-        found = answer[self._group].result(_grace(deadline))
-        owners = {
-            _key(each): f"{member.client_id}@{member.host.lstrip('/')}"
-            for member in found.members
-            for each in member.assignment.topic_partitions
-        }
-        return found.state.name.lower(), len(found.members), owners
+    def _state(self, deadline: Deadline) -> str:
+        """Asked of every broker for all groups: no coordinator has a part in it, and so nothing of #4605."""
+        seconds = max(_LEAST_SECONDS, deadline.remaining)
+        answer = self._admin.list_consumer_groups(request_timeout=seconds).result(seconds + _GRACE_SECONDS)
+        for listed in answer.valid:
+            if listed.group_id == self._group:
+                return str(listed.state.name.lower())
+        if answer.errors:
+            raise KafkaException(answer.errors[0])
+        return "dead"
 
     def _explained(self, error: Exception) -> Exception:
         cause = as_error(error) if isinstance(error, KafkaException) else error
@@ -207,16 +196,6 @@ class LagReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _left(deadline: Deadline) -> float:
-    """What the admin client takes: it refuses a timeout of nothing."""
-    return max(0.05, deadline.remaining)
-
-
-def _grace(deadline: Deadline) -> float:
-    """After its own timeout the admin client says what went wrong."""
-    return deadline.remaining + 1.0
 
 
 def _key(partition: TopicPartition) -> Key:

@@ -30,7 +30,7 @@ class LagWatch:
 
         Raises ConfigurationError when the client's settings cannot be used.
         """
-        self._reader = LagReader(settings, group, topics, patience=0)
+        self._reader = LagReader(settings, group, topics)
         self._window = LagWindow(group)
         self._on_look = on_look
         self._interval = settings.lag_interval_ms / 1000
@@ -59,7 +59,7 @@ class LagWatch:
     def _look(self) -> LagReport:
         failed = self._window.report.failed
         try:
-            report = self._window.add(self._reader.look())
+            report = self._window.add(self._reader.look(patience=0))
         except BnplError as error:  # whatever is wrong, what was known stays, and the next look may succeed
             if not failed:
                 log.warning("lag is not known", reason=str(error))

@@ -1,6 +1,6 @@
 """What a sliding window of looks says: is a group well, and when will it have caught up. Pure functions of the window.
 
-The statuses are those of LinkedIn's Burrow. Unlike Burrow, which knows commits only, this asks who has a partition.
+The statuses are those of LinkedIn's Burrow. Unlike Burrow, which knows commits only, this asks whether anybody reads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
 from itertools import pairwise
+from typing import NamedTuple
 
 from consumer.watch.lag import GroupLook, PartitionLag
 from consumer.watch.unread import Key
@@ -28,9 +29,9 @@ class Status(IntEnum):
     OK      nothing to read, or the group moves on and its lag does not grow.
     WARN    it moves on and lag in seconds grows: every look of the window's later half is more than a second above
             every one of its earlier half → add score processes, up to the number of partitions.
-    STOP    there is something to read, and in the last two looks nobody had the partition → start the service.
-    STALL   a member has it, and for 30 s there was something to read and its committed offset stood still → its log and
-            `/readyz` say what it waits for; else restart it.
+    STOP    there is something to read, and in the last two looks the group had no member → start the service.
+    STALL   the group has members, and for 30 s there was something to read and the committed offset stood still → the
+            log of the member and its `/readyz` say what it waits for; else restart it.
     REWIND  the committed offset went back within the window → somebody reset the group, or its offsets or the topic
             were lost; records are read again.
     """
@@ -42,7 +43,21 @@ class Status(IntEnum):
     REWIND = 4
 
 
-Observation = tuple[datetime, PartitionLag]
+class Observation(NamedTuple):
+    """A partition in one look."""
+
+    at: datetime
+    lag: PartitionLag
+    has_members: bool
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to read."""
+        return self.lag.oldest_unread is not None
+
+    @property
+    def seconds(self) -> float:
+        return self.lag.seconds(self.at)
 
 
 @dataclass(frozen=True)
@@ -108,25 +123,31 @@ class LagWindow:
         return self.report
 
     def _observations(self, key: Key) -> list[Observation]:
-        return [(look.at, each) for look in self._looks for each in look.partitions if each.key == key]
+        return [
+            Observation(look.at, each, look.has_members)
+            for look in self._looks
+            for each in look.partitions
+            if each.key == key
+        ]
 
 
 def judge(window: Sequence[Observation]) -> Status | None:
     """A partition's status from its observations, oldest first; None when they are too few or too short to tell."""
-    _, newest = window[-1]
+    newest = window[-1]
     if _went_back(window):
         return Status.REWIND
-    if newest.oldest_unread is None:
+    if not newest.waits:
         return Status.OK
-    if all(each.owner is None for _, each in window[-2:]):
+    if not any(each.has_members for each in window[-2:]):
         return Status.STOP
     if _standing_seconds(window) >= STALL_SECONDS:
         return Status.STALL
-    moved = newest.committed != window[0][1].committed
-    caught_up = any(each.oldest_unread is None for _, each in window)
+    long_enough = (newest.at - window[0].at).total_seconds() >= STALL_SECONDS
+    moved = newest.lag.committed != window[0].lag.committed
     if moved and _grows(window):
-        return Status.WARN if _span(window) >= STALL_SECONDS else None
-    return Status.OK if moved or caught_up or _span(window) >= STALL_SECONDS else None
+        return Status.WARN if long_enough else None
+    was_caught_up = not all(each.waits for each in window)
+    return Status.OK if moved or was_caught_up or long_enough else None
 
 
 def drain_seconds(looks: Sequence[GroupLook]) -> float | None:
@@ -147,26 +168,22 @@ def drain_seconds(looks: Sequence[GroupLook]) -> float | None:
 
 def _went_back(window: Sequence[Observation]) -> bool:
     """Also from an offset to none at all."""
-    offsets = [-1 if each.committed is None else each.committed for _, each in window]
+    offsets = [-1 if each.lag.committed is None else each.lag.committed for each in window]
     return any(after < before for before, after in pairwise(offsets))
 
 
 def _standing_seconds(window: Sequence[Observation]) -> float:
-    """How long, up to now, a member has had something to read and has not committed."""
-    now, newest = window[-1]
-    since = now
-    for at, each in reversed(window):
-        if each.committed != newest.committed or each.oldest_unread is None or each.owner is None:
+    """How long, up to now, members have had something to read and have not committed."""
+    newest = window[-1]
+    since = newest.at
+    for each in reversed(window):
+        if each.lag.committed != newest.lag.committed or not each.waits or not each.has_members:
             break
-        since = at
-    return (now - since).total_seconds()
+        since = each.at
+    return (newest.at - since).total_seconds()
 
 
 def _grows(window: Sequence[Observation]) -> bool:
-    seconds = [each.seconds(at) for at, each in window]
+    seconds = [each.seconds for each in window]
     half = len(seconds) // 2
     return min(seconds[-half:]) > max(seconds[:half]) + GROWTH_SECONDS
-
-
-def _span(window: Sequence[Observation]) -> float:
-    return (window[-1][0] - window[0][0]).total_seconds()

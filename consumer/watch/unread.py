@@ -19,37 +19,19 @@ from consumer.services.kafka import consumer_config, made
 from consumer.settings import Settings
 
 _SMALL_BYTES = 16 * 1024
+QUIET = {"log_level": 2}
+"""For clients that only look: what they cannot reach their caller says, and the service's own clients log as well."""
 
 Key = tuple[str, int]
 """Topic and partition."""
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A partition from where the group goes on (`position`): readable up to `readable`, then held back up to `end`."""
+class _Since:
+    """Since when a partition waits, and the offsets that this holds for."""
 
-    position: int
-    readable: int
-    end: int
-
-    @property
-    def held_back(self) -> bool:
-        """Whether a transaction is open, and with it everything after it closed to readers."""
-        return self.readable < self.end
-
-
-@dataclass(frozen=True)
-class _Known:
-    waiting: Waiting
-    since: datetime | None
-    record: bool
-
-    def holds(self, now: Waiting) -> bool:
-        """A record stays the first while the group does not move; none stays none while no more is readable."""
-        before = self.waiting
-        return before.position == now.position and (
-            self.record or (before.readable, before.held_back) == (now.readable, now.held_back)
-        )
+    at: datetime
+    offsets: tuple[int, ...]
 
 
 class OldestUnread:
@@ -66,30 +48,45 @@ class OldestUnread:
             "fetch.message.max.bytes": _SMALL_BYTES,
             "fetch.wait.max.ms": 10,
         }
-        self._consumer = made(Consumer, consumer_config(settings, group, "classic") | small)
-        self._known: dict[Key, _Known] = {}
+        self._consumer = made(Consumer, consumer_config(settings, group, "classic") | small | QUIET)
+        self._records: dict[Key, _Since] = {}
+        """First unread records, by the position they were looked up from."""
+        self._held: dict[Key, _Since] = {}
+        """Where an open transaction is all there is, by position and the transaction's first offset."""
 
-    def find(self, partitions: Mapping[Key, Waiting], at: datetime, deadline: Deadline) -> dict[Key, datetime | None]:
-        """By partition, since when something waits; None where nothing does.
+    def find(self, partitions: Mapping[Key, tuple[int, int]], at: datetime, deadline: Deadline) -> dict[Key, datetime]:
+        """Since when something waits, by partition, given where the group goes on and where the log ends; without those
+        where nothing does.
 
         `at` is when the partitions were looked at: the latest answer there can be, also for a record whose timestamp is
-        missing or of the future. Raises KafkaUnavailable when the broker does not hand out a record in time.
+        missing or of the future. Raises KafkaUnavailable when the broker does not hand out a record in time, and
+        KafkaException when it does not say how far one may read.
         """
-        kept = {key: known for key, known in self._known.items() if key in partitions and known.holds(partitions[key])}
-        asked = {
-            key: waiting.position
-            for key, waiting in partitions.items()
-            if key not in kept and waiting.position < waiting.readable
+        behind = {key: position for key, (position, end) in partitions.items() if position < end}
+        self._records = {key: each for key, each in self._records.items() if each.offsets == (behind.get(key),)}
+        asked = {key: position for key, position in behind.items() if key not in self._records}
+        readable = {key: self._readable(key, deadline) for key in asked}
+        found = self._first_records({key: start for key, start in asked.items() if start < readable[key]}, deadline)
+        for key, record in found.items():
+            self._records[key] = _Since(arrival(*record.timestamp(), at), (asked[key],))
+        held = {key: (asked[key], readable[key]) for key in asked.keys() - found.keys()}
+        self._held = {
+            key: self._held[key] if key in self._held and self._held[key].offsets == offsets else _Since(at, offsets)
+            for key, offsets in held.items()
+            if readable[key] < partitions[key][1]
         }
-        records = self._first_records(asked, deadline) if asked else {}
-        self._known = kept | {
-            key: _known(waiting, records.get(key), at) for key, waiting in partitions.items() if key not in kept
-        }
-        return {key: known.since for key, known in self._known.items()}
+        return {key: since.at for key, since in (self._held | self._records).items()}
+
+    def _readable(self, key: Key, deadline: Deadline) -> int:
+        """The end for readers of what is committed: where the oldest open transaction begins, if there is one."""
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(*key), deadline.remaining)
+        return int(end)
 
     def _first_records(self, positions: Mapping[Key, int], deadline: Deadline) -> dict[Key, Message]:
         """The first record at or after each position, where there is one."""
         found: dict[Key, Message] = {}
+        if not positions:
+            return found
         missing, complaint = set(positions), "no answer"
         self._consumer.assign([TopicPartition(*key, offset) for key, offset in positions.items()])
         try:
@@ -112,12 +109,6 @@ class OldestUnread:
     def close(self) -> None:
         """End the connection."""
         self._consumer.close()
-
-
-def _known(waiting: Waiting, record: Message | None, at: datetime) -> _Known:
-    if record is None:
-        return _Known(waiting, at if waiting.held_back and waiting.position < waiting.end else None, record=False)
-    return _Known(waiting, arrival(*record.timestamp(), at), record=True)
 
 
 def arrival(kind: int, milliseconds: int, at: datetime) -> datetime:
