@@ -27,7 +27,8 @@ def report(trace: Trace) -> str:
 
 
 def _sending(sending: Sending, trace: Trace) -> Iterator[str]:
-    yield from _row("state", f"{sending.state}: {sending.told}" if sending.told != sending.state else sending.state)
+    told = sending.told if sending.told.startswith(sending.state) else f"{sending.state}: {sending.told}"
+    yield from _row("state", told)
     yield from _event(sending, trace)
     for letter in sending.letters:
         yield from _letter(letter)

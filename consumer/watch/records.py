@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
@@ -20,7 +21,10 @@ Ranges = dict[int, tuple[int, int]]
 
 _ANSWER_SECONDS = 6.0
 _SILENCE_SECONDS = 10.0
+_WAIT_SECONDS = 0.1
 _READ_AT_ONCE = 10_000
+_MOVING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+"""What brokers answer while a partition gets a leader: one that was made a moment ago, or that moves."""
 
 
 class TopicReader:
@@ -44,23 +48,27 @@ class TopicReader:
 
         Raises Fatal when there is no such topic.
         """
-        try:
-            found = self._consumer.list_topics(topic, _ANSWER_SECONDS).topics[topic]
-            if found.error is not None:
-                raise KafkaException(found.error)
-            places = [TopicPartition(topic, number) for number in sorted(found.partitions)]
-            bounds = {each.partition: self._bounds(each) for each in places}
-            if since is None:
-                return bounds
-            for each in places:
-                each.offset = int(since.timestamp() * 1000)
-            later = self._consumer.offsets_for_times(places, _ANSWER_SECONDS)
-        except KafkaException as error:
-            raise as_error(error) from error
-        return {
-            each.partition: (each.offset if each.offset >= 0 else bounds[each.partition][1], bounds[each.partition][1])
-            for each in later
-        }
+        deadline = Deadline.after(_ANSWER_SECONDS)
+        while True:
+            try:
+                return self._held(topic, since)
+            except KafkaException as error:
+                if error.args[0].code() not in _MOVING or deadline.passed:
+                    raise as_error(error) from error
+                time.sleep(_WAIT_SECONDS)
+
+    def _held(self, topic: str, since: datetime | None) -> Ranges:
+        found = self._consumer.list_topics(topic, _ANSWER_SECONDS).topics[topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        places = [TopicPartition(topic, number) for number in sorted(found.partitions)]
+        bounds = {each.partition: self._bounds(each) for each in places}
+        if since is None:
+            return bounds
+        for each in places:
+            each.offset = int(since.timestamp() * 1000)
+        later = {each.partition: each.offset for each in self._consumer.offsets_for_times(places, _ANSWER_SECONDS)}
+        return {number: (later[number] if later[number] >= 0 else end, end) for number, (_, end) in bounds.items()}
 
     def _bounds(self, place: TopicPartition) -> tuple[int, int]:
         low, high = self._consumer.get_watermark_offsets(place, _ANSWER_SECONDS)

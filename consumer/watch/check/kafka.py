@@ -8,6 +8,7 @@ partitions or replicas, records that go sooner).
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ from consumer.settings import Settings
 from consumer.watch.check.finding import Finding, Findings, Stopped, fault, ok, stopping, warning
 
 ANSWER_SECONDS = 6.0
+_LEADER_SECONDS = 2.0
+"""How long a partition may be without a leader, as one that was made a moment ago is."""
+_POLL_SECONDS = 0.1
 _PROBE_SECONDS = 1.0
 _APPLY = "run `bnpl-shadow topics apply`"
 _ALTER = "run `bnpl-shadow topics apply --alter`"
@@ -34,7 +38,7 @@ _BATCH_BYTES = 1_000_000
 
 def check_kafka(settings: Settings, names: set[str]) -> Findings:
     """The brokers, these topics, and what the brokers allow a transaction."""
-    client, cluster = _connect(settings)
+    client, cluster = _connect(settings, names)
     brokers = len(cluster.brokers)
     yield ok("kafka", f"answers at {bootstrap_servers(settings)}: {brokers} broker{'s' * (brokers != 1)}")
     topics = [each for each in wanted(settings) if each.name in names]
@@ -75,12 +79,17 @@ def check_clients(settings: Settings) -> Findings:
     yield ok("kafka", f"the client takes {where}" if where else "no BNPL_KAFKA_CONFIG_FILE: the client's defaults hold")
 
 
-def _connect(settings: Settings) -> tuple[AdminClient, Any]:
+def _connect(settings: Settings, names: set[str]) -> tuple[AdminClient, Any]:
     with stopping("kafka"):
         client, address = admin(settings), bootstrap_servers(settings)
-    deadline = Deadline.after(ANSWER_SECONDS)
+    deadline = Deadline.after(_LEADER_SECONDS)
     try:
-        return client, client.list_topics(timeout=deadline.remaining)
+        while True:
+            cluster = client.list_topics(timeout=ANSWER_SECONDS)
+            leaderless = [name for name in names & cluster.topics.keys() if _leaderless(cluster.topics[name])]
+            if not leaderless or deadline.passed:
+                return client, cluster
+            time.sleep(_POLL_SECONDS)
     except KafkaException as error:
         what = f"Kafka does not answer at {address}: {error.args[0].str()}"
         remedy = "start it (`bnpl-shadow up` for the local one), or set BNPL_KAFKA_BOOTSTRAP_SERVERS"
@@ -114,14 +123,17 @@ def _topic(topic: Topic, found: Any, config: dict[str, Any] | KafkaException, se
 
 
 def _partitions(topic: Topic, found: Any) -> Findings:
-    leaderless = [number for number, each in found.partitions.items() if each.leader < 0]
-    if leaderless:
-        what = f"{topic.name} has no leader for partition {', '.join(map(str, sorted(leaderless)))}"
+    if leaderless := _leaderless(found):
+        what = f"{topic.name} has no leader for partition {', '.join(map(str, leaderless))}"
         yield fault("topics", what, "bring the brokers back that hold it", passing=True)
     if len(found.partitions) < topic.partitions:
         what = f"{topic.name} has {len(found.partitions)} partitions, {topic.partitions} are wanted: fewer processes"
         remedy = "make a topic of another name, or lower BNPL_TOPIC_PARTITIONS: adding partitions moves keys"
         yield warning("topics", f"{what} can share the work", remedy)
+
+
+def _leaderless(found: Any) -> list[int]:
+    return sorted(number for number, each in found.partitions.items() if each.leader < 0)
 
 
 def _replicas(
