@@ -38,7 +38,7 @@ Watched = list[tuple[LagReader, LagWindow]]
 @click.option(
     "--watch",
     "every",
-    type=click.FloatRange(min=0.5),
+    type=click.FloatRange(0.5, 20),
     is_flag=False,
     flag_value=_EVERY_SECONDS,
     metavar="[SECONDS]",

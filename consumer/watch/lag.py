@@ -109,7 +109,7 @@ class LagReader:
 
     Offsets come from a consumer and not from an admin client. librdkafka 2.16's admin client crashes the process when
     the coordinator answers ListConsumerGroupOffsets with an error, as it does in a broker's first seconds, and its
-    ListOffsets fails for minutes after a broker restarted or a topic grew, for it does not ask for the leaders again.
+    ListOffsets goes on failing after a broker restarted or a topic grew, for it does not ask for the leaders again.
     And from a read_uncommitted consumer: from others the broker keeps committed offsets back while any transaction that
     commits some is open, which under load is always.
     """

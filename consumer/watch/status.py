@@ -19,6 +19,8 @@ from consumer.watch.unread import Key
 WINDOW_SECONDS = 60.0
 STALL_SECONDS = 30.0
 """Longer than the longest wait that is in order: an insert may take 15 s, a dead member's transaction 10 s."""
+GAP_SECONDS = 25.0
+"""Looks further apart say nothing of the time between: Kafka was away, and then nobody could move."""
 GROWTH_SECONDS = 1.0
 """Less is the saw-tooth of batches."""
 
@@ -110,10 +112,12 @@ class LagWindow:
         self.report = LagReport(group)
 
     def add(self, look: GroupLook) -> LagReport:
-        """Take a look into the window; those older than a minute leave it."""
+        """Take a look into the window; those older than a minute leave it, but for the last one before a gap: an offset
+        may have gone back meanwhile.
+        """
         recent = [each for each in self._looks if (look.at - each.at).total_seconds() <= WINDOW_SECONDS]
         self._looks = [*(recent or self._looks[-1:]), look]
-        statuses = {each.key: judge(self._observations(each.key)) for each in look.partitions}
+        statuses = {key: judge(window) for key, window in self._observations(look).items()}
         self.report = LagReport(look.group, look, statuses, drain_seconds(self._looks))
         return self.report
 
@@ -122,13 +126,14 @@ class LagWindow:
         self.report = replace(self.report, failed=reason)
         return self.report
 
-    def _observations(self, key: Key) -> list[Observation]:
-        return [
-            Observation(look.at, each, look.has_members)
-            for look in self._looks
-            for each in look.partitions
-            if each.key == key
-        ]
+    def _observations(self, newest: GroupLook) -> dict[Key, list[Observation]]:
+        """The window of every partition that there is now."""
+        windows: dict[Key, list[Observation]] = {each.key: [] for each in newest.partitions}
+        for look in self._looks:
+            for each in look.partitions:
+                if each.key in windows:
+                    windows[each.key].append(Observation(look.at, each, look.has_members))
+        return windows
 
 
 def judge(window: Sequence[Observation]) -> Status | None:
@@ -140,6 +145,7 @@ def judge(window: Sequence[Observation]) -> Status | None:
         return Status.OK
     if not any(each.has_members for each in window[-2:]):
         return Status.STOP
+    window = _since_gap(window)
     if _standing_seconds(window) >= STALL_SECONDS:
         return Status.STALL
     long_enough = (newest.at - window[0].at).total_seconds() >= STALL_SECONDS
@@ -172,6 +178,13 @@ def _went_back(window: Sequence[Observation]) -> bool:
     return any(after < before for before, after in pairwise(offsets))
 
 
+def _since_gap(window: Sequence[Observation]) -> Sequence[Observation]:
+    for at in range(len(window) - 1, 0, -1):
+        if (window[at].at - window[at - 1].at).total_seconds() > GAP_SECONDS:
+            return window[at:]
+    return window
+
+
 def _standing_seconds(window: Sequence[Observation]) -> float:
     """How long, up to now, members have had something to read and have not committed."""
     newest = window[-1]
@@ -184,6 +197,7 @@ def _standing_seconds(window: Sequence[Observation]) -> float:
 
 
 def _grows(window: Sequence[Observation]) -> bool:
+    """A single look never moved, so there are two at least."""
     seconds = [each.seconds for each in window]
     half = len(seconds) // 2
     return min(seconds[-half:]) > max(seconds[:half]) + GROWTH_SECONDS

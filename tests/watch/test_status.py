@@ -122,6 +122,16 @@ def test_an_offset_that_went_back_is_a_rewind_until_it_leaves_the_window(after: 
     assert window.add(look(91, 5100, end=9000)).worst is not Status.REWIND
 
 
+def test_a_gap_is_no_warning_and_no_stall_and_hides_no_rewind() -> None:
+    window = LagWindow("g")
+    for each in standing(3):
+        window.add(each)
+    window.miss("Kafka is away")
+    assert window.add(look(310, 20, waits=300)).worst is None, "it has moved, and waited as long as Kafka was away"
+    window.miss("Kafka is away")
+    assert window.add(look(610, 4)).worst is Status.REWIND
+
+
 def test_a_window_keeps_no_partition_that_is_gone() -> None:
     window = LagWindow("g")
     window.add(look(0, 10, partition=0))
