@@ -93,6 +93,14 @@ class Settings(BaseSettings):
     """After this long without reading, the group gives a service's partitions to another."""
     clickhouse_timeout_seconds: Annotated[int, Field(ge=1, le=20)] = 15
     """How long one request to ClickHouse may take. Bounded so that a stop during one ends within 25 s."""
+    metrics_host: str = "127.0.0.1"
+    """Where a service's /metrics, /livez and /readyz listen; 0.0.0.0 lets other machines in."""
+    score_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9650
+    """Their port in a score process; 0 takes any free one, which the log names."""
+    sink_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9651
+    """The same in a sink process."""
+    stuck_after_seconds: Positive = 60
+    """Without progress for so long, and with records to read, a service is not alive."""
     lag_interval_ms: Annotated[int, Field(ge=100, le=20_000)] = 5000
     """How often a service looks at its lag. Bounded so that the minute that a status is made of has three looks."""
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,6 +84,9 @@ def fresh_settings(stack: LocalStack, state_dir: Path, **changes: Any) -> Iterat
             "sink_group": f"{name}-sink",
             "instance": name,
             "sink_max_wait_ms": 50,
+            "score_metrics_port": 0,
+            "sink_metrics_port": 0,
+            "lag_interval_ms": 500,
         }
         settings = Settings(**(given | changes))
         prepare(settings)
@@ -156,6 +161,18 @@ class Command:
         """SIGKILL, also when it ended."""
         self.process.kill()
         self.process.wait()
+
+
+def asked(service: Command, path: str) -> tuple[int, str]:
+    """What a service answers on its port for metrics and health: status and body."""
+    eventually(lambda: service.says("metrics and health"), 30, lambda: service.output)
+    url = next(each["url"] for each in service.events if each["event"] == "metrics and health")
+    try:
+        with urllib.request.urlopen(f"{url}/{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
 
 
 class Commands:

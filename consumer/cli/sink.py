@@ -8,6 +8,8 @@ from consumer import logs
 from consumer.cli.signals import stop_on_signals
 from consumer.services.sink import SinkService
 from consumer.settings import load_settings
+from consumer.watch.check.start import refuse_faults
+from consumer.watch.server import StatusServer, watched
 
 
 @click.command("sink")
@@ -16,9 +18,15 @@ def command(instance: str | None) -> None:
     """Copy shadow scores into ClickHouse until stopped: one row a prediction.
 
     Reads bnpl.shadow-scores in group bnpl-sink and fills table shadow_scores (see `bnpl-shadow migrate`).
-    While ClickHouse is away it waits, and scoring goes on. SIGTERM or Ctrl-C finishes what is under way; a
+    Checks first what it needs. While ClickHouse is away it waits, and scoring goes on. /metrics, /livez and
+    /readyz answer on port BNPL_SINK_METRICS_PORT. SIGTERM or Ctrl-C finishes what is under way; a
     second one ends at once.
     """
     settings = load_settings(instance=instance)
     logs.configure(settings.log_level, "sink")
-    SinkService(settings).run(stop_on_signals())
+    stop = stop_on_signals()
+    with StatusServer(settings.metrics_host, settings.sink_metrics_port, "BNPL_SINK_METRICS_PORT") as server:
+        refuse_faults(settings, "sink")
+        service = SinkService(settings)
+        with watched(service, server, settings, settings.sink_group, settings.topic_shadow_scores, stores=True):
+            service.run(stop)

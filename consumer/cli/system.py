@@ -47,6 +47,8 @@ def run(state_dir: Path | None, kafka_port: int, clickhouse_port: int) -> None:
             click.echo(
                 f"kafka       {system.settings.kafka_bootstrap_servers}\n"
                 f"clickhouse  {stack.clickhouse.address}\n"
+                f"metrics     http://{settings.metrics_host}:{settings.score_metrics_port}/metrics (score), "
+                f"http://{settings.metrics_host}:{settings.sink_metrics_port}/metrics (sink)\n"
                 f"logs        {settings.state_dir / 'logs'}\n"
                 "running; send events with `bnpl-shadow produce FILE`, stop with Ctrl-C"
             )
@@ -70,7 +72,7 @@ def demo(events: int, rate: float, state_dir: Path | None, as_json: bool) -> Non
     sent was scored or dead-lettered exactly once and every score is stored.
     """
     folder = load_settings(state_dir=state_dir).state_dir / "demo"
-    settings = load_settings(state_dir=folder)
+    settings = load_settings(state_dir=folder, score_metrics_port=0, sink_metrics_port=0)
     logs.configure("error", "demo")
     interrupt_on_terminate()
     stack = LocalStack(folder, 0, 0)

@@ -274,7 +274,7 @@ def _column_bytes(column: pa.Array, avro_type: Any) -> int:
     unions = len(column) if isinstance(avro_type, list) else 0
     if unions and column.null_count == len(column):
         return unions
-    kind = column.type
+    kind, own = column.type, 0
     if pa.types.is_string(kind):
         lengths = np.diff(_offsets(column))
         own = int(lengths.sum()) + _varint_bytes(lengths << 1) - column.null_count  # a null is a string of length 0

@@ -13,14 +13,14 @@ class Pulse:
     def __init__(self, metrics: Metrics) -> None:
         self.stages = StageClock(metrics)
         self._last_poll = metrics.last_poll.labels(metrics.lane)
-        self._halted = metrics.halted.labels(metrics.lane)
+        self._halted_gauge = metrics.halted.labels(metrics.lane)
         self.turned_at = self.progressed_at = time.monotonic()
         """Monotonic seconds."""
         self.waiting_for: str | None = None
         """The outside part that is away, as an error said it; None while all goes well."""
         self.assigned = 0
         """Partitions of this member."""
-        self.stopping = False
+        self.stopping = self.halted = False
 
     def turn(self, assigned: int) -> None:
         """The loop is about to read from so many partitions."""
@@ -34,4 +34,5 @@ class Pulse:
 
     def halt(self) -> None:
         """A fault that will not pass has ended the loop."""
-        self._halted.set(1)
+        self.halted = True
+        self._halted_gauge.set(1)

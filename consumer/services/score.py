@@ -38,7 +38,7 @@ from consumer.services import loop
 from consumer.services.background import Background
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
-from consumer.services.kafka import as_error, require_topics
+from consumer.services.kafka import as_error
 from consumer.services.loop import Batch
 from consumer.services.observe import ScoreObserver
 from consumer.services.pulse import Pulse
@@ -55,8 +55,6 @@ class ScoreService:
     """One member of the score group. `run` returns after `stop` is set and what was published is committed."""
 
     def __init__(self, settings: Settings, controller: ShadowModeController) -> None:
-        topics = settings.topic_transactions, settings.topic_shadow_scores, settings.topic_dead_letters
-        require_topics(settings, *topics)
         self._settings = settings
         self._controller = controller
         self.metrics = Metrics("shadow")

@@ -33,7 +33,7 @@ from consumer.services.background import Background
 from consumer.services.clickhouse import connect, errors_named
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
-from consumer.services.kafka import made, producer_config, require_topics
+from consumer.services.kafka import made, producer_config
 from consumer.services.loop import Batch
 from consumer.services.observe import SinkObserver
 from consumer.services.pulse import Pulse
@@ -53,7 +53,6 @@ class SinkService:
     """One member of the sink group. `run` returns after `stop` is set and what was inserted is committed."""
 
     def __init__(self, settings: Settings) -> None:
-        require_topics(settings, settings.topic_shadow_scores, settings.topic_dead_letters)
         self._settings = settings
         registry = schema_registry(settings)
         self._reader = EventReader(WriterSchemas("shadow_event", registry), latest("shadow_event").schema["fields"])

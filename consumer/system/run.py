@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import SecretStr
 
 from consumer.errors import StackError
 from consumer.services import clickhouse, migrate, topics
 from consumer.settings import Settings
-from consumer.stack.local import Addresses, LocalStack
+from consumer.stack.local import LocalStack
 from consumer.stack.part import last_lines
 from consumer.system.supervisor import ServiceProcess, Supervisor
 
@@ -56,7 +55,7 @@ def running_system(settings: Settings, stack: LocalStack, say: Say) -> Iterator[
         say("making topics and tables")
         prepare(settings)
         say("starting score and sink")
-        with Supervisor(_services(stack.state_dir, addresses)) as supervisor:
+        with Supervisor(_services(settings)) as supervisor:
             yield System(settings, stack, supervisor)
             say("stopping")
 
@@ -68,10 +67,13 @@ def prepare(settings: Settings) -> None:
         migrate.migrate(client, settings.migrations_dir)
 
 
-def _services(folder: Path, addresses: Addresses) -> list[ServiceProcess]:
+def _services(settings: Settings) -> list[ServiceProcess]:
+    folder = settings.state_dir
     environment = {
         "BNPL_STATE_DIR": str(folder),
-        "BNPL_KAFKA_BOOTSTRAP_SERVERS": addresses.kafka,
-        "BNPL_CLICKHOUSE_URL": addresses.clickhouse,
+        "BNPL_KAFKA_BOOTSTRAP_SERVERS": str(settings.kafka_bootstrap_servers),
+        "BNPL_CLICKHOUSE_URL": settings.clickhouse_url.get_secret_value() if settings.clickhouse_url else "",
+        "BNPL_SCORE_METRICS_PORT": str(settings.score_metrics_port),
+        "BNPL_SINK_METRICS_PORT": str(settings.sink_metrics_port),
     }
     return [ServiceProcess([name], folder / "logs" / f"{name}.log", environment) for name in ("score", "sink")]

@@ -201,7 +201,8 @@ def test_a_broker_that_goes_and_comes_back_is_waited_for_and_nothing_is_passed_o
         send_events(own, simulated(20_000, 12))
         score, sink = ScoreService(own, controller), SinkService(own)
         with running(score), running(sink):
-            eventually(lambda: total(score.metrics.records) > 3000 and total(sink.metrics.records) > 1000, 40, "both are at work")
+            read, stored = score.metrics.records, sink.metrics.records
+            eventually(lambda: total(read) > 3000 and total(stored) > 1000, 40, "both are at work")
             broker.stop()
             broker.start()
             wait_scored(own, 60)

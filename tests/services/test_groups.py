@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import Commands, running, send_events, shadow_events, simulated, wait_scored
 
-from consumer.errors import TRY_AGAIN, Fatal
+from consumer.errors import TRY_AGAIN
 from consumer.scoring.controller import ShadowModeController
 from consumer.services import topics
 from consumer.services.score import ScoreService
@@ -66,8 +66,9 @@ def test_without_a_broker_every_command_ends_with_a_message_that_names_the_addre
 
 
 def test_missing_topics_end_a_service_and_it_names_the_command_that_makes_them(
-    settings: Settings, controller: ShadowModeController
+    settings: Settings, commands: Commands
 ) -> None:
     missing = settings.model_copy(update={"topic_transactions": "never-made", "topic_dead_letters": "nor-this"})
-    with pytest.raises(Fatal, match="no topic never-made, nor-this: run `bnpl-shadow topics apply`"):
-        ScoreService(missing, controller)
+    score = commands.run(missing, "score")
+    assert score.process.returncode == 1
+    assert "Kafka has no topic never-made, nor-this: run `bnpl-shadow topics apply`" in score.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +15,7 @@ from harness import (
     HEADER_NAMES,
     Commands,
     Event,
+    asked,
     eventually,
     read_topic,
     running,
@@ -189,8 +191,13 @@ def test_the_sink_waits_for_a_clickhouse_that_is_killed_and_goes_on_where_it_was
         wait_scored(settings)
     eventually(lambda: sink.says("waiting"), 30, lambda: sink.output)
     assert "ClickHouse does not answer" in sink.output
+    status, body = asked(sink, "readyz")
+    assert status == 503
+    assert "ClickHouse does not answer" in json.loads(body)["reasons"]
+    assert asked(sink, "livez")[0] == 200, "a new start would not help"
     server.start()
     wait_stored(settings, 1000)
+    eventually(lambda: asked(sink, "readyz")[0] == 200, 15, lambda: asked(sink, "readyz"))
     assert_rows_equal_events(settings)
     sink.terminate()
     assert sink.ended(25) == 0
@@ -226,4 +233,4 @@ def test_missing_tables_end_the_sink_and_it_names_the_command_that_makes_them(
     sink = commands.start(settings, "sink", BNPL_CLICKHOUSE_URL=clickhouse_database)
     assert sink.ended(40) == 1
     assert "run `bnpl-shadow migrate`" in sink.output
-    assert "UNKNOWN_TABLE" in sink.output
+    assert "there is no table shadow_scores" in sink.output
