@@ -64,4 +64,4 @@ def test_schemas_are_registered_missing_or_at_odds_with_what_came_after_them(
     ]})  # fmt: skip
     set_compatibility(apicurio, subject, "FULL")
     assert [level for level, _ in told(settings)] == ["ok", "ok", "fault"]
-    assert "is not compatible with the newest version registered there" in told(settings)[-1][1]
+    assert "not compatible with the subject's newest version" in told(settings)[-1][1]

@@ -187,7 +187,7 @@ def test_a_shadow_event_that_the_sink_refused_is_a_dead_letter_of_its_transactio
     headers = [(f"__connect.errors.{name}", (value or "").encode()) for name, value in names.items()]
     headers += [("__connect.errors.stage", b"decode"), ("__connect.errors.exception.class.name", b"truncated")]
     send(settings, settings.topic_dead_letters, [{"value": b"x", "headers": headers}])
-    found = only(trace(settings, event["transaction_id"], everything=True))
+    found = only(trace(settings, event["transaction_id"]))
     assert found.state == "dead letter"
     assert found.told == "scored, then refused by the sink at decode: truncated"
 

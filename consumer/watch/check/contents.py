@@ -46,7 +46,7 @@ def _decoded(settings: Settings, kind: str, field: str, messages: Sequence[Any])
 
 def _readable(topic: str, name: str, messages: Sequence[Any], decoded: Decoded) -> Finding:
     if not messages:
-        return ok("contents", f"{topic} is empty")
+        return ok("contents", f"{topic} has no records at its end to look at")
     bad = len(decoded.rejected)
     if bad == len(messages):
         what = f"none of the newest {bad} records of {topic} is a {name}: {decoded.rejected[0].reason}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from consumer.contracts.registry import SchemaRegistry, schema_registry
 from consumer.contracts.schemas import latest, versions
 from consumer.settings import Settings
@@ -11,8 +13,8 @@ KINDS = ("transaction", "shadow_event", "dead_letter_headers")
 _REGISTER = "run `bnpl-shadow schemas register`"
 
 
-def check_schemas(settings: Settings) -> Findings:
-    """The files of schemas/, then the registry."""
+def check_schemas(settings: Settings, written: Sequence[str] = ("transaction", "shadow_event")) -> Findings:
+    """The files of schemas/, then whether a registry knows the kinds that are `written` here."""
     with stopping("schemas"):
         found = [f"{kind}.v{versions(kind)[-1].version}" for kind in KINDS]
     yield ok("schemas", f"newest in schemas/: {', '.join(found)}")
@@ -21,14 +23,15 @@ def check_schemas(settings: Settings) -> Findings:
             registry = schema_registry(settings)
         if registry is not None:
             try:
-                yield from _registered(registry, settings)
+                yield from _registered(registry, settings, written)
             finally:
                 registry.close()
 
 
-def _registered(registry: SchemaRegistry, settings: Settings) -> Findings:
-    for kind, topic in (("transaction", settings.topic_transactions), ("shadow_event", settings.topic_shadow_scores)):
-        named, subject = latest(kind), f"{topic}-value"
+def _registered(registry: SchemaRegistry, settings: Settings, written: Sequence[str]) -> Findings:
+    topics = {"transaction": settings.topic_transactions, "shadow_event": settings.topic_shadow_scores}
+    for kind in written:
+        named, subject = latest(kind), f"{topics[kind]}-value"
         what = f"{kind}.v{named.version} under {subject}"
         with stopping("schemas", "see whether BNPL_SCHEMA_REGISTRY_URL leads to a registry that runs"):
             schema_id = registry.find(subject, named.schema)

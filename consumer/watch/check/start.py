@@ -30,7 +30,7 @@ def refuse_faults(settings: Settings, service: Service) -> None:
     """
     checks: list[Sequence[Check]] = [
         [lambda: check_names(settings), lambda: check_kafka(settings, topics_of(settings, service))],
-        [lambda: check_schemas(settings)],
+        [lambda: check_schemas(settings, ("shadow_event",) if service == "score" else ())],
         [lambda: check_timeouts(settings, (service,))],
     ]
     if service == "sink":

@@ -77,20 +77,22 @@ class _Tracer:
         finally:
             if self._registry is not None:
                 self._registry.close()
-        direct = bool(rows) and not self._everything
-        searched = (
-            "read where its row says; --all also looks for further sendings of the same id" if direct else self._bound()
-        )
+        searched = self._searched(bool(rows), bool(sendings))
         return Trace(self._id, self._explained(sendings), self._away, self._away_passes, searched)
 
     def _cannot_ask(self, part: str, error: BnplError) -> None:
         self._away[part] = str(error)
         self._away_passes &= isinstance(error, Retryable)
 
-    def _bound(self) -> str:
+    def _searched(self, stored: bool, found: bool) -> str:
+        if stored and not self._everything:
+            return "read where its row says; --all also looks for further sendings of the same id"
+        what = "all that Kafka holds"
         if self._since:
-            return f"records that came into Kafka since {self._since:%Y-%m-%d %H:%M:%S} UTC were searched"
-        return "all that Kafka holds was searched"
+            what = f"what came into Kafka since {self._since:%Y-%m-%d %H:%M:%S} UTC"
+        if found and not self._everything:
+            return f"{what} was searched from its end back, until it was found; --all goes on"
+        return f"{what} was searched"
 
     # what is there
 
@@ -103,7 +105,7 @@ class _Tracer:
         events = self._found_events(reader, search, sources)
         undecided = set(events) - sources
         letters: list[Letter] = []
-        if undecided or not events or self._everything:
+        if undecided or not predictions or self._everything or any(each.row is None for each in predictions):
             own = {each.at for each in predictions if each.at}
             letters = [_letter(each) for each in search.letters(settings.topic_dead_letters, set(events) | own)]
         asked_clickhouse = not self._away
