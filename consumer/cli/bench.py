@@ -1,46 +1,61 @@
-"""`bnpl-shadow bench`: measure the score path."""
+"""`bnpl-shadow bench`: the figures of docs/benchmarks.md, measured on this machine."""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from consumer import logs
-from consumer.settings import load_settings
-from consumer.stack.local import LocalStack
-from consumer.system.bench import bench_score
+from consumer.cli.signals import interrupt_on_terminate
+from consumer.system.bench.run import PARTS, Extent, run_bench
 
 
 @click.command("bench")
-@click.option("--events", type=click.IntRange(200_000), default=1_200_000, show_default=True, help="Events a round.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds; medians are shown.")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option(
+    "--events", type=click.IntRange(100_000), default=1_200_000, show_default=True, help="In a round's steady state."
+)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Of score and sink.")
+@click.option("--backlog", type=click.IntRange(100_000), default=2_000_000, show_default=True, help="For memory.")
+@click.option("--rate", type=click.IntRange(100), default=10_000, show_default=True, help="For freshness, a second.")
+@click.option("--seconds", type=click.IntRange(5), default=60, show_default=True, help="For freshness.")
+@click.option("--calls", type=click.IntRange(100), default=5_000, show_default=True, help="For single.")
+@click.option("--busy", is_flag=True, help="Measure also on a machine that is busy with other work.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
-def command(events: int, rounds: int, as_json: bool) -> None:
-    """Measure the score service against a pass-through that only copies bytes, exactly once, in the same run.
+def command(
+    parts: tuple[str, ...],
+    events: int,
+    rounds: int,
+    backlog: int,
+    rate: int,
+    seconds: int,
+    calls: int,
+    busy: bool,
+    as_json: bool,
+) -> None:
+    """Measure PARTS (all, when none is named) on a stack and a load of their own; takes about 8 minutes.
 
-    Starts a Kafka of its own in a temporary folder, fills a topic of 4 partitions with simulated events and lets
-    one process of each empty it in turn. On a busy machine only the ratio means something.
+    \b
+    score      events a second, exactly once, against a pass-through that only copies bytes; stages of the loop
+    freshness  from produce to readable by a read_committed reader, at a steady rate
+    memory     of the score process over a long backlog
+    sink       rows a second into the local ClickHouse
+    single     one predict_single_transaction
+    naive      the same by a pandas row and four predict_proba: what a notebook does
+
+    Starts Kafka and ClickHouse in a temporary folder, makes its own events, and leaves nothing behind. Figures of a
+    busy machine mean little: it refuses to start on one, and says how much other work there was meanwhile.
     """
     logs.configure("error", "bench")
-    events -= events % 50_000
-    with tempfile.TemporaryDirectory(prefix="bnpl-bench-") as folder, LocalStack(Path(folder), 0, 0) as stack:
-        addresses = stack.start(_say)
-        settings = load_settings(kafka_bootstrap_servers=addresses.kafka, state_dir=folder)
-        result = bench_score(settings, events, rounds, _say)
+    interrupt_on_terminate()
+    extent = Extent(events, rounds, backlog, rate, seconds, calls)
+    report = run_bench(parts or PARTS, extent, _say, busy_too=busy)
     if as_json:
-        click.echo(json.dumps({"score": asdict(result)}))
-        return
-    click.echo(f"score         {result.events_per_s:>10,.0f} events/s  {result.cpu_us_per_event:.1f} µs CPU an event")
-    click.echo(
-        f"pass-through  {result.ceiling_events_per_s:>10,.0f} events/s  "
-        f"{result.ceiling_cpu_us_per_event:.1f} µs CPU an event"
-    )
-    click.echo(f"ratio         {result.ratio:>10.2f}  (median of {result.rounds} rounds of {result.events:,} events)")
-    click.echo(f"memory        {result.rss_mb:>10.0f} MB resident, score process")
+        click.echo(json.dumps(report.as_json()))
+    else:
+        for line in report.lines():
+            click.echo(line)
 
 
 def _say(line: str) -> None:

@@ -187,17 +187,18 @@ def new_ids(batch: pa.RecordBatch, turn: int) -> pa.RecordBatch:
 class Pace:
     """Holds a sender to a rate, in events a second; None does not hold it."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, rate: float | None, pieces_per_second: int = 20) -> None:
         self._rate = rate
+        self._pieces_per_second = pieces_per_second
         self._started = time.monotonic()
         self._count = 0
 
     def slices(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The batch in pieces of about 50 ms, each when it is due."""
+        """The batch in pieces, each when it is due."""
         if self._rate is None:
             yield batch
             return
-        size = max(1, int(self._rate / 20))
+        size = max(1, int(self._rate / self._pieces_per_second))
         for start in range(0, batch.num_rows, size):
             time.sleep(max(0.0, self._started + self._count / self._rate - time.monotonic()))
             piece = batch.slice(start, size)
