@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """How long a quiet score service waits for a batch to fill: its latency when there is little to do."""
     sink_max_wait_ms: Positive = 1000
     """How long the sink waits for a batch to fill: ClickHouse wants few large inserts, about one a second."""
+    sink_max_records: Positive = 50_000
+    """Rows of one insert at the most. A larger one costs ClickHouse less a row, and the sink more memory."""
     transaction_timeout_ms: Annotated[int, Field(ge=1000, le=20_000)] = 10_000
     """After this long the broker aborts a transaction that is not committed."""
     max_poll_interval_ms: Annotated[int, Field(ge=30_000)] = 60_000

@@ -38,7 +38,7 @@ from consumer.system.bench.load import Say, distinct_events
 Milliseconds = npt.NDArray[np.float64]
 
 EDGES_MS = (10, 20, 30, 40, 50, 60, 80, 100, 150, 200, 500, 1000)
-_WARM_UP_SECONDS = 10
+_WARM_UP_SECONDS = 30
 _LATE_SECONDS = 30.0
 _START_SECONDS = 60.0
 _TICKS_A_SECOND = 100
