@@ -41,6 +41,7 @@ _PYTHON_TYPES: dict[pa.DataType, set[type]] = {
     pa.float64(): {int, float},
 }
 
+_GOOD_TYPES_KEPT = 1000
 _Fault = tuple[tuple[str, str], npt.NDArray[np.bool_]]
 """(error, message), and a mask of the rows that have it."""
 
@@ -80,6 +81,8 @@ _RANGES = (
     _not_negative("customer_tenure_days"),
     _not_negative("price_comparison_time"),
     _Range("installment_count", 1.0, ("out_of_range", "installment_count is below 1")),
+)
+_OPTIONAL_RANGES = (
     _Range(
         "approval_propensity",
         0.0,
@@ -88,7 +91,6 @@ _RANGES = (
         ("out_of_range", "approval_propensity is not within 0 and 1"),
     ),
 )
-_LOWEST, _HIGHEST = np.array([(each.low, each.high) for each in _RANGES]).T[..., None]
 _CHECKED_TEXT = (*_TEXT, "business_decision")
 
 
@@ -101,7 +103,8 @@ def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = N
     if not batch.num_rows:
         return decoded
     faults = [
-        *_numbers_out_of_range(batch),
+        *_numbers_out_of_range(batch, _RANGES),
+        *_optional_out_of_range(batch),
         *_times_out_of_range(batch, limits, now or utc_now()),
         *_texts_of_wrong_length(batch, limits),
     ]
@@ -116,24 +119,38 @@ def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = N
     return Decoded(batch.filter(pa.array(keep)), decoded.positions[keep], rejected)
 
 
-def _numbers_out_of_range(batch: pa.RecordBatch) -> list[_Fault]:
-    numbers = np.empty((len(_RANGES), batch.num_rows))
-    for row, each in enumerate(_RANGES):
-        column = batch.column(each.name)
-        numbers[row] = (column.fill_null(0.0) if column.null_count else column).to_numpy()
-    if ((numbers >= _LOWEST) & (numbers <= _HIGHEST)).all():
+def matrix(batch: pa.RecordBatch, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """N×len(names) of number columns, by column; a null is NaN. Much less work than a column at a time."""
+    positions = [batch.schema.get_field_index(name) for name in names]
+    numbers = batch.select(positions).to_tensor(null_to_nan=True, row_major=False).to_numpy()
+    result: npt.NDArray[np.float64] = numbers.astype(np.float64, copy=False)
+    return result
+
+
+def _numbers_out_of_range(batch: pa.RecordBatch, ranges: Sequence[_Range]) -> list[_Fault]:
+    numbers = matrix(batch, [each.name for each in ranges])
+    low, high = np.array([(each.low, each.high) for each in ranges]).T
+    if ((numbers >= low) & (numbers <= high)).all():
         return []
     faults: list[_Fault] = []
-    for each, values in zip(_RANGES, numbers, strict=True):
+    for each, values in zip(ranges, numbers.T, strict=True):
+        given = batch.column(each.name).is_valid().to_numpy(zero_copy_only=False)
         faults += [
-            (("not_finite", f"{each.name} is not a finite number"), ~np.isfinite(values)),
+            (("not_finite", f"{each.name} is not a finite number"), ~np.isfinite(values) & given),
             (each.below, values < each.low),
             (each.above, values > each.high),
         ]
     return [(reason, bad) for reason, bad in faults if bad.any()]
 
 
+def _optional_out_of_range(batch: pa.RecordBatch) -> list[_Fault]:
+    given = [each for each in _OPTIONAL_RANGES if batch.column(each.name).null_count < batch.num_rows]
+    return _numbers_out_of_range(batch, given) if given else []
+
+
 def _times_out_of_range(batch: pa.RecordBatch, limits: Limits, now: datetime) -> list[_Fault]:
+    if limits.max_future_seconds is None and limits.max_age_days is None:
+        return []
     timestamps, today = batch.column("transaction_timestamp").to_numpy(), int(now.timestamp() * 1000)
     faults: list[_Fault] = []
     if limits.max_future_seconds is not None:
@@ -147,8 +164,9 @@ def _times_out_of_range(batch: pa.RecordBatch, limits: Limits, now: datetime) ->
 
 
 def _texts_of_wrong_length(batch: pa.RecordBatch, limits: Limits) -> list[_Fault]:
-    extremes = pc.min_max(pc.binary_length(pa.chunked_array([batch.column(name) for name in _CHECKED_TEXT])))
-    if extremes["min"].as_py() > 0 and extremes["max"].as_py() <= limits.max_text_bytes:
+    texts = pa.chunked_array([batch.column(name) for name in _CHECKED_TEXT])
+    lengths = pc.call_function("binary_length", [texts]).drop_null().to_numpy()
+    if lengths.min() > 0 and lengths.max() <= limits.max_text_bytes:
         return []
     faults: list[_Fault] = []
     for name in _CHECKED_TEXT:
@@ -166,50 +184,62 @@ def columns_from_dicts(transactions: Sequence[Mapping[str, Any]], schema: pa.Sch
     `transaction_timestamp` may be ISO 8601 text (UTC when it names no zone), a datetime or milliseconds since 1970.
     Raises InvalidRecord when a required field is missing or a value has the wrong type.
     """
-    shape, fields = _SHAPE if schema is SCHEMA else _shape(schema)
-    if "transaction_timestamp" in schema.names:
+    reader = _SCHEMA_DICTS if schema is SCHEMA else _dicts(schema)
+    if "transaction_timestamp" in reader.names:
         transactions = [
             {**each, "transaction_timestamp": _milliseconds(each.get("transaction_timestamp"))} for each in transactions
         ]
-    for name, kind, types, is_int in fields:
-        values = [transaction.get(name) for transaction in transactions]
-        found = set(map(type, values))
-        if not found <= types:
-            if type(None) in found and type(None) not in types:
-                raise InvalidRecord("missing_field", f"field {name} is missing")
-            raise InvalidRecord("wrong_type", f"field {name} is not a {kind}")
-        if is_int and not all(value is None or -(2**31) <= value < 2**31 for value in values):
-            raise InvalidRecord("out_of_range", f"field {name} does not fit an int")
-    try:
-        return pa.RecordBatch.from_struct_array(pa.array(transactions, shape))
-    except (pa.ArrowException, ValueError, OverflowError):
-        raise InvalidRecord("out_of_range", _what_does_not_fit(transactions, schema)) from None
+    return reader.columns(transactions)
 
 
-@lru_cache(maxsize=16)
-def _shape(schema: pa.Schema) -> tuple[pa.DataType, list[tuple[str, str, set[type], bool]]]:
-    """A row as one struct; and of each field: name, type as text, Python types, whether it is an Avro int."""
-    return pa.struct(list(schema)), [
-        (
-            each.name,
-            str(each.type),
-            _PYTHON_TYPES[each.type] | ({type(None)} if each.nullable else set()),
-            each.name in _INTS,
-        )
-        for each in schema
-    ]
+class _Dicts:
+    """Turns dicts into columns of one schema, strictly: Arrow alone would take 1 for "1" or True for 1."""
 
+    def __init__(self, schema: pa.Schema) -> None:
+        self.names = schema.names
+        self._schema = schema
+        self._row = pa.struct(list(schema))
+        self._ints = [at for at, name in enumerate(schema.names) if name in _INTS]
+        self._types = [_PYTHON_TYPES[each.type] | ({type(None)} if each.nullable else set()) for each in schema]
+        self.good: set[tuple[type, ...]] = set()
+        """Types of whole rows that were found right: most rows are like others, and need one look."""
 
-_SHAPE = _shape(SCHEMA)
-
-
-def _what_does_not_fit(transactions: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
-    for each in schema:
+    def columns(self, transactions: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+        """Raises InvalidRecord for the first value that is missing, of the wrong type or too large."""
+        rows = [tuple([transaction.get(name) for name in self.names]) for transaction in transactions]
+        for row in rows:
+            types = tuple(map(type, row))
+            if types not in self.good:
+                self._check(types)
+            for at in self._ints:
+                number = row[at]
+                if number is not None and not -(2**31) <= number < 2**31:
+                    raise InvalidRecord("out_of_range", f"field {self.names[at]} does not fit an int")
         try:
-            pa.array([transaction.get(each.name) for transaction in transactions], each.type)
+            return pa.RecordBatch.from_struct_array(pa.array(rows, self._row))
         except (pa.ArrowException, ValueError, OverflowError):
-            return f"field {each.name} does not fit a {each.type}"
-    return "a field does not fit its type"
+            raise InvalidRecord("out_of_range", self._what_does_not_fit(rows)) from None
+
+    def _check(self, types: tuple[type, ...]) -> None:
+        for field, found, allowed in zip(self._schema, types, self._types, strict=True):
+            if found not in allowed and found is type(None):
+                raise InvalidRecord("missing_field", f"field {field.name} is missing")
+            if found not in allowed:
+                raise InvalidRecord("wrong_type", f"field {field.name} is not a {field.type}")
+        if len(self.good) < _GOOD_TYPES_KEPT:
+            self.good.add(types)
+
+    def _what_does_not_fit(self, rows: list[tuple[Any, ...]]) -> str:
+        for at, each in enumerate(self._schema):
+            try:
+                pa.array([row[at] for row in rows], each.type)
+            except (pa.ArrowException, ValueError, OverflowError):
+                return f"field {each.name} does not fit a {each.type}"
+        return "a field does not fit its type"
+
+
+_dicts = lru_cache(maxsize=16)(_Dicts)
+_SCHEMA_DICTS = _dicts(SCHEMA)
 
 
 def transaction_batch(transactions: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
@@ -222,6 +252,32 @@ def transaction_batch(transactions: Sequence[Mapping[str, Any]]) -> pa.RecordBat
     if checked.rejected:
         raise min(checked.rejected, key=lambda bad: bad.position).reason
     return batch
+
+
+def plain_values(transaction: Mapping[str, Any]) -> list[Any] | None:
+    """The values of SCHEMA's fields where they are beyond doubt usable, in a tenth of the time that columns take.
+
+    None for anything less usual, also for what cannot be used: `transaction_batch` then decides, and says why.
+    """
+    values: list[Any] = [transaction.get(name) for name in _SCHEMA_DICTS.names]
+    values[_TIMESTAMP] = _milliseconds(values[_TIMESTAMP])
+    if tuple(map(type, values)) not in _SCHEMA_DICTS.good:
+        return None
+    for at, low, high in _PLAIN_NUMBERS:
+        if values[at] is not None and not low <= values[at] <= high:
+            return None
+    for at in _PLAIN_TEXTS:
+        if values[at] is not None and not (0 < len(values[at]) <= _PLAIN_TEXT_LENGTH and values[at].isascii()):
+            return None
+    return values
+
+
+_TIMESTAMP = SCHEMA.names.index("transaction_timestamp")
+_PLAIN_NUMBERS = [
+    (SCHEMA.names.index(each.name), each.low, min(each.high, 2.0**31 - 1)) for each in (*_RANGES, *_OPTIONAL_RANGES)
+] + [(_TIMESTAMP, -(2**53), 2**53)]
+_PLAIN_TEXTS = [at for at, each in enumerate(SCHEMA) if each.type == pa.string()]
+_PLAIN_TEXT_LENGTH = 64
 
 
 def _milliseconds(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The 36 features, from columns of transactions to a matrix in the order the models were trained on.
 
-One function makes them for a batch of any size; a single transaction is a batch of one, so the two cannot differ.
+One function derives them for a batch of any size. A single transaction is a batch of one that comes in as plain values
+(docs/decisions/0008); a property test holds the two equal.
 The definitions are those of docs/features.md.
 """
 
@@ -18,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumer.contracts.transaction import transaction_batch
+from consumer.contracts.transaction import SCHEMA, matrix, plain_values, transaction_batch
 from consumer.errors import ArtifactError
 
 FloatMatrix = npt.NDArray[np.float64]
@@ -42,6 +43,11 @@ PLAIN = (
     "payment_credit_limit",
     "price_comparison_time",
 )
+_FLAG = "device_is_trusted"
+_NUMBERS = tuple(name for name in PLAIN if name != _FLAG)
+_PLAIN_AT = [SCHEMA.names.index(name) for name in PLAIN]
+_TIMESTAMP_AT = SCHEMA.names.index("transaction_timestamp")
+_NUMBER_ROWS = [PLAIN.index(name) for name in _NUMBERS]
 CALENDAR = (
     "week_of_month",
     "is_weekend",
@@ -68,8 +74,21 @@ ONE_HOT: Mapping[str, tuple[str, ...]] = {
 }
 """The first value is the dropped baseline: it gives zeros, as does a value not listed."""
 TIME_OF_DAY = ("afternoon", "evening", "morning", "night")
-_PART_OF_HOUR = np.array([TIME_OF_DAY.index("night")] * 7 + [TIME_OF_DAY.index("morning")] * 6
-                         + [TIME_OF_DAY.index("afternoon")] * 6 + [TIME_OF_DAY.index("evening")] * 5)  # fmt: skip
+_PART_OF_HOUR = np.array(
+    [TIME_OF_DAY.index("night")] * 7
+    + [TIME_OF_DAY.index("morning")] * 6
+    + [TIME_OF_DAY.index("afternoon")] * 6
+    + [TIME_OF_DAY.index("evening")] * 5
+)  # fmt: skip
+_DAYS, _HOURS = np.arange(31), np.arange(24)
+_OF_DAY = np.array([_DAYS // 7 + 1, _DAYS + 1 >= 25])
+"""week_of_month and is_month_end by day of month, from 0."""
+_WEEKEND = np.arange(7) >= 5
+_OF_HOUR = np.array([(_HOURS >= 9) & (_HOURS <= 17), (_HOURS >= 22) | (_HOURS <= 5)])
+"""is_business_hours and is_late_night."""
+
+_ONE_HOT_CODES = [np.arange(1, count)[:, None] for count in (*map(len, ONE_HOT.values()), len(TIME_OF_DAY))]
+"""The codes that get a column: all but the baseline's."""
 
 FEATURE_NAMES: tuple[str, ...] = (
     *PLAIN,
@@ -131,6 +150,10 @@ class FeatureEngineer:
         self._rows_of_codes = np.arange(len(self._categories))[:, None]
         for row, known in enumerate(self._categories.values()):
             self._codes_of_values[row, [values.index(value) for value in known]] = np.arange(len(known))
+        self._known = [
+            (SCHEMA.names.index(column), {value: code for code, value in enumerate(known)})
+            for column, known in self._categories.items()
+        ]
         unmade = [name for name in self.names if name not in FEATURE_NAMES]
         if unmade or len(set(self.names)) != len(self.names):
             fault = f"cannot be made: {', '.join(unmade)}" if unmade else "are listed twice"
@@ -141,31 +164,48 @@ class FeatureEngineer:
     def engineer(self, transactions: pa.RecordBatch) -> Features:
         """Features of a batch of valid transactions (columns of `contracts.transaction.SCHEMA`, no nulls)."""
         rows = np.empty((len(FEATURE_NAMES), transactions.num_rows))
+        rows[_NUMBER_ROWS] = matrix(transactions, _NUMBERS).T
+        rows[PLAIN.index(_FLAG)] = transactions.column(_FLAG).to_numpy(zero_copy_only=False)
         unknown: Counter[tuple[str, str]] = Counter()
-        at = 0
-        for name in PLAIN:
-            rows[at] = transactions.column(name).to_numpy(zero_copy_only=False)
-            at += 1
-        timestamps = transactions.column("transaction_timestamp").to_numpy()
-        hour, calendar = _calendar(timestamps)
-        for column in calendar:
-            rows[at] = column
-            at += 1
         codes = self._codes(transactions, unknown)
-        rows[at : at + len(ORDINAL)] = codes[: len(ORDINAL)]
-        at += len(ORDINAL)
-        one_hot = [*map(len, ONE_HOT.values()), len(TIME_OF_DAY)]
-        for values, column in zip(one_hot, [*codes[len(ORDINAL) :], _PART_OF_HOUR[hour]], strict=True):
-            rows[at : at + values - 1] = column == np.arange(1, values)[:, None]
-            at += values - 1
-        return Features(self.names, (rows if self._order is None else rows[self._order]).T, unknown)
+        return self._derive(rows, transactions.column("transaction_timestamp").to_numpy(), codes, unknown)
+
+    def engineer_one(self, transaction: Mapping[str, Any]) -> Features:
+        """Features of one transaction given as a dict; a usual one does without the detour over columns.
+
+        Raises InvalidRecord when a field is missing, has the wrong type or an impossible value.
+        """
+        values = plain_values(transaction)
+        if values is None:
+            return self.engineer(transaction_batch([transaction]))
+        rows = np.empty((len(FEATURE_NAMES), 1))
+        rows[: len(PLAIN), 0] = [values[at] for at in _PLAIN_AT]
+        codes = [known.get(values[at], -1) for at, known in self._known]
+        unknown = Counter(
+            (SCHEMA.names[at], values[at]) for (at, _), code in zip(self._known, codes, strict=True) if code < 0
+        )
+        return self._derive(rows, np.array([values[_TIMESTAMP_AT]]), np.array(codes)[:, None], unknown)
 
     def engineer_single_transaction(self, transaction: Mapping[str, Any]) -> pd.DataFrame:
         """The 1×36 frame of one transaction given as a dict, in contract order.
 
         Raises InvalidRecord when a field is missing, has the wrong type or an impossible value.
         """
-        return self.engineer(transaction_batch([transaction])).frame()
+        return self.engineer_one(transaction).frame()
+
+    def _derive(
+        self, rows: FloatMatrix, timestamps: IntColumn, codes: npt.NDArray[np.int64], unknown: Counter[tuple[str, str]]
+    ) -> Features:
+        """Fills in what follows from times and category codes; the PLAIN rows are there."""
+        at = len(PLAIN)
+        hour = _calendar(timestamps, rows[at : at + len(CALENDAR)])
+        at += len(CALENDAR)
+        rows[at : at + len(ORDINAL)] = codes[: len(ORDINAL)]
+        at += len(ORDINAL)
+        for kept, column in zip(_ONE_HOT_CODES, (*codes[len(ORDINAL) :], _PART_OF_HOUR[hour]), strict=True):
+            rows[at : at + len(kept)] = column == kept
+            at += len(kept)
+        return Features(self.names, (rows if self._order is None else rows[self._order]).T, unknown)
 
     def _codes(self, transactions: pa.RecordBatch, unknown: Counter[tuple[str, str]]) -> npt.NDArray[np.int64]:
         """Codes of all category columns, a row each; −1 for a value that its column does not know."""
@@ -184,23 +224,19 @@ class FeatureEngineer:
         return codes
 
 
-def _calendar(milliseconds: IntColumn) -> tuple[IntColumn, tuple[npt.NDArray[Any], ...]]:
-    """Hour of day (UTC), and the CALENDAR columns in their order, from milliseconds since 1970."""
+def _calendar(milliseconds: IntColumn, rows: FloatMatrix) -> IntColumn:
+    """Fills `rows` with the CALENDAR columns; gives the hour of day (UTC). Times are milliseconds since 1970."""
     hours = milliseconds // 3_600_000
     days = hours // 24
-    hour = hours - days * 24
+    hour: IntColumn = hours - days * 24
     months = days.astype("datetime64[D]").astype("datetime64[M]")
-    day = days - months.astype("datetime64[D]").astype(np.int64) + 1
-    month = months.astype(np.int64) % 12 + 1
-    weekday = (days + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
-    return hour, (
-        (day - 1) // 7 + 1,
-        weekday >= 5,
-        day >= 25,
-        month >= 11,
-        (hour >= 9) & (hour <= 17),
-        (hour >= 22) | (hour <= 5),
-    )
+    month = months.astype(np.int64) % 12
+    day = days - months.astype("datetime64[D]").astype(np.int64)
+    rows[[0, 2]] = _OF_DAY[:, day]
+    rows[1] = _WEEKEND[(days + 3) % 7]  # 1970-01-01 was a Thursday; Monday is 0
+    rows[3] = month >= 10
+    rows[[4, 5]] = _OF_HOUR[:, hour]
+    return hour
 
 
 def engineer_single_transaction(transaction: Mapping[str, Any]) -> pd.DataFrame:

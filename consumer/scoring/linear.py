@@ -137,18 +137,19 @@ class FusedScores:
                     distinct.append(term)
                 self._mix[row, at] += term.share
         self._mix = self._mix[:, : len(distinct)]
-        self._weights = np.array([term.weights for term in distinct])
-        self._bias = np.array([[term.bias] for term in distinct])
-        self._clipped = [at for at, term in enumerate(distinct) if term.link == "clip"]
-        self._sigmoid = [at for at, term in enumerate(distinct) if term.link == "sigmoid"]
+        order = sorted(range(len(distinct)), key=lambda at: distinct[at].link != "sigmoid")  # one call for each link
+        self._mix = self._mix[:, order]
+        self._weights = np.array([distinct[at].weights for at in order])
+        self._bias = np.array([[distinct[at].bias] for at in order])
+        self._sigmoids = sum(term.link == "sigmoid" for term in distinct)
 
     def score(self, matrix: Floats) -> Floats:
         """models×n scores of an n×features matrix of raw features."""
         values = self._weights @ matrix.T
         values += self._bias
-        for at in self._sigmoid:
-            expit(values[at], out=values[at])
-        for at in self._clipped:
-            np.clip(values[at], 0.0, 1.0, out=values[at])
+        sigmoids, clipped = values[: self._sigmoids], values[self._sigmoids :]
+        expit(sigmoids, out=sigmoids)
+        if len(clipped):
+            np.clip(clipped, 0.0, 1.0, out=clipped)
         result: Floats = self._mix @ values
         return result

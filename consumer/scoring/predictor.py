@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumer.contracts.transaction import transaction_batch
 from consumer.scoring.artifacts import ModelEntry, ModelSet, estimator_scores
 from consumer.scoring.features import Features
 from consumer.scoring.linear import FusedScores, fold_preprocessor, terms
@@ -92,7 +91,7 @@ class BNPLMultiModelPredictor:
                 self._score_slow(matrix, scores, errors)
         finite = np.isfinite(scores)
         if finite.all():
-            consensus = scores.mean(axis=0)
+            consensus = np.add.reduce(scores) / len(entries)
         else:
             for at, entry in enumerate(entries):
                 if not finite[at].all():
@@ -133,12 +132,11 @@ class BNPLMultiModelPredictor:
                 errors[entry.name] = type(error).__name__
 
     def predict_single_transaction(self, transaction: Mapping[str, Any]) -> dict[str, Any]:
-        """All scores of one transaction given as a dict, by the batch path.
+        """All scores of one transaction given as a dict.
 
         Raises InvalidRecord when the transaction cannot be used.
         """
-        batch = transaction_batch([transaction])
-        return self.describe(self.predict_batch(self.model_set.engineer.engineer(batch)))
+        return self.describe(self.predict_batch(self.model_set.engineer.engineer_one(transaction)))
 
     def describe(self, predictions: Predictions) -> dict[str, Any]:
         """The first transaction's predictions as plain values; a score that is not there is None."""

@@ -43,7 +43,10 @@ def _array(name: str, kind: pa.DataType, avro_type: Any) -> pa.Field:
 
 
 def rows(decoded: Decoded, partitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> pa.Table:
-    """A row a decoded event, columns named and valued as in `row_schema`; `partitions` and `offsets` are those of the records that were handed to the decoder."""
+    """A row a decoded event, columns named and valued as in `row_schema`.
+
+    `partitions` and `offsets` are those of the records that were handed to the decoder.
+    """
     place = (pa.array(column[decoded.positions]) for column in (partitions, offsets))
     columns = [*_flat(decoded.batch), *place]
     schema = row_schema()

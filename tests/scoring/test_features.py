@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from samples import Transaction, examples, transaction
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-from consumer.contracts.transaction import columns_from_dicts, transaction_batch
+from consumer.contracts.transaction import SCHEMA, columns_from_dicts, transaction_batch
 from consumer.errors import ArtifactError, InvalidRecord
 from consumer.scoring.features import (
     FEATURE_NAMES,
     ONE_HOT,
     ORDINAL,
     FeatureEngineer,
+    Features,
     categories,
     engineer_single_transaction,
 )
@@ -164,9 +166,39 @@ def test_one_hot_columns_are_scikit_learns_with_the_first_category_dropped() -> 
 @examples(60)
 def test_a_batch_is_its_transactions_one_by_one_bit_for_bit(batch: list[Transaction]) -> None:
     whole = FeatureEngineer().engineer(columns_from_dicts(batch))
-    singles = [FeatureEngineer().engineer(columns_from_dicts([event])) for event in batch]
+    singles = [FeatureEngineer().engineer_one(event) for event in batch]
     assert whole.matrix.tobytes("C") == b"".join(single.matrix.tobytes("C") for single in singles)
     assert whole.unknown == sum((single.unknown for single in singles), start=type(whole.unknown)())
+
+
+AWKWARD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=300),
+    st.sampled_from(["", "x" * 65, "é" * 200, "\ud800", 2**31, 2**53 + 1, 10**400, -1, 0, 1e300]),
+)
+
+
+@given(events, st.sampled_from(SCHEMA.names), AWKWARD)
+@examples(400)
+def test_the_short_way_of_one_transaction_lets_in_and_refuses_what_the_batch_does(
+    event: Transaction, name: str, value: Any
+) -> None:
+    def outcome(make: Callable[[], Features]) -> Any:
+        try:
+            features = make()
+            return features.matrix.tobytes("C"), features.unknown
+        except InvalidRecord as refused:
+            return refused.error, str(refused)
+
+    changed = event | {name: value}
+    engineer = FeatureEngineer()
+    engineer.engineer_one(event)  # what a usual row looks like is learnt from the first
+    assert outcome(lambda: engineer.engineer_one(changed)) == outcome(
+        lambda: engineer.engineer(transaction_batch([changed]))
+    )
 
 
 def test_a_slice_of_arrow_columns_gives_the_rows_of_the_slice() -> None:
