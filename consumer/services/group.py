@@ -33,6 +33,8 @@ class GroupMember:
         self._on_leave = on_leave
         self._metrics = metrics
         self._ends: dict[tuple[str, int], int] = {}
+        """The last end that was reached of each partition: the offset after everything that was there."""
+        self._committed: dict[tuple[str, int], int] = {}
         self._protocol = "classic" if settings.group_protocol == "classic" else "consumer"
         self.assigned: set[tuple[str, int]] = set()
         self.rebalanced = False
@@ -74,7 +76,7 @@ class GroupMember:
         """Whether a note says that a partition was read to its end; remembered for `pass_markers`."""
         if error.code() != KafkaError._PARTITION_EOF:
             return False
-        self._ends[note.topic(), note.partition()] = note.offset()
+        self._ends[note.topic(), note.partition()] = max(0, note.offset())  # below 0 where nothing ever was
         return True
 
     def _judge(self, failures: list[Any]) -> None:
@@ -100,24 +102,32 @@ class GroupMember:
         try:
             commit.settle()
         except (KafkaException, KafkaUnavailable) as error:
-            self.count_commit("failed")
+            self._metrics.commits.labels(self._group, "failed").inc()
             raise (as_error(error) if isinstance(error, KafkaException) else error) from error
-        self.count_commit("ok")
+        self._metrics.commits.labels(self._group, "ok").inc()
+        self.note_committed(next_offsets)
 
-    def count_commit(self, result: str) -> None:
-        """Count a commit of this group's offsets, `ok` or `failed`, whoever made it."""
-        self._metrics.commits.labels(self._group, result).inc()
+    def note_committed(self, next_offsets: list[TopicPartition]) -> None:
+        """Remember what is committed, also by a transaction, so that `pass_markers` does not commit it again."""
+        self._committed.update({(each.topic, each.partition): each.offset for each in next_offsets})
 
     def pass_markers(self) -> None:
         """Commit the ends that were reached: a transaction's marker stands behind its last record, and would show as
         lag until the next one. Only when all that was read is committed. Raises KafkaUnavailable.
         """
-        ends, self._ends = self._ends, {}
-        reached = [TopicPartition(*each, end) for each, end in ends.items() if each in self.assigned]
-        read = self.consumer.position(reached) if reached else []
-        beyond = [end for end, position in zip(reached, read, strict=True) if end.offset > position.offset]
+        beyond = [
+            TopicPartition(*each, end)
+            for each, end in self._ends.items()
+            if each in self.assigned and end > self._committed.get(each, 0)
+        ]
         if beyond:
             self.commit(beyond)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything was read of all partitions that are ours, as of the last fetch."""
+        positions = self.consumer.position([TopicPartition(*each) for each in self.assigned])
+        return all(self._ends.get((each.topic, each.partition), -1) >= max(each.offset, 0) for each in positions)
 
     def rewind(self) -> None:
         """Go back to what the group has committed: read again whatever is not. Raises KafkaUnavailable."""
@@ -129,6 +139,7 @@ class GroupMember:
                     position.offset = OFFSET_BEGINNING  # nothing was ever committed
                 self.consumer.seek(position)
             self._ends.clear()
+            self._committed.clear()
         except KafkaException as error:
             raise as_error(error) from error
 
@@ -153,7 +164,11 @@ class GroupMember:
 
     def _forget(self, kind: str, partitions: list[Any]) -> None:
         self.rebalanced = True
-        self.assigned -= {(each.topic, each.partition) for each in partitions}
+        gone = {(each.topic, each.partition) for each in partitions}
+        self.assigned -= gone
+        for each in gone:
+            self._ends.pop(each, None)
+            self._committed.pop(each, None)
         self._show(kind)
         log.info("%s %s", "revoked" if kind == "revoke" else kind, _names(partitions))
 

@@ -119,7 +119,7 @@ class ScoreService:
             self._settle()
         if not self._committing.busy:
             self._group.pass_markers()
-            if not self._group.backlog():
+            if self._group.caught_up:
                 self.pulse.progress()
         self._observer.tally.tell()
 
@@ -155,6 +155,7 @@ class ScoreService:
         """Steps 7 and 8, in a thread of their own."""
         with self._observer.publishing(decoded.batch.column("transaction_timestamp")):
             self._transaction.commit(batch.next_offsets, member)
+        self._group.note_committed(batch.next_offsets)
 
     def _settle(self) -> None:
         """Step 5: learn how the commit under way ended."""

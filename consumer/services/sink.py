@@ -109,7 +109,7 @@ class SinkService:
             self._settle()
         if not self._insertion.busy:
             self._group.pass_markers()
-            if not self._group.backlog():
+            if self._group.caught_up:
                 self.pulse.progress()
         self._observer.tally.tell()
 

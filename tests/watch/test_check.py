@@ -115,7 +115,7 @@ def test_every_fault_stands_in_one_report_with_its_remedy(
     migrations = shutil.copytree(settings.migrations_dir, tmp_path / "migrations")
     with (migrations / "0001_shadow_scores.sql").open("a") as file:
         file.write("-- changed\n")
-    (migrations / "0003_more.sql").write_text("SELECT 1")
+    (migrations / "0099_more.sql").write_text("SELECT 1")
     artifacts = shutil.copytree(settings.artifacts_dir, tmp_path / "artifacts")
     with (artifacts / "v1" / "training_stats.json").open("a") as file:
         file.write(" ")
@@ -149,7 +149,7 @@ def test_every_fault_stands_in_one_report_with_its_remedy(
         f"topics fault: {settings.topic_dead_letters} takes 1048588 bytes at a time",
         f"topics fault: {settings.topic_dead_letters} takes no record: it wants 2 replicas in sync and has 1",
         "clickhouse fault: migration 0001_shadow_scores was changed after it was applied",
-        "clickhouse fault: not applied: 0003_more",
+        "clickhouse fault: not applied: 0099_more",
         "clickhouse fault: shadow_scores has no column approval_propensity (Nullable(Float64))",
         "clickhouse fault: shadow_scores.amount is String, the sink inserts Float64",
         "clickhouse warning: shadow_scores has columns that the sink does not fill: invented",

@@ -144,7 +144,7 @@ def test_a_record_that_was_refused_is_shown_with_its_letter(
         settings,
         settings.topic_transactions,
         [
-            {"value": encoded(good)},
+            {"value": encoded(good), "partition": 0},
             {"value": encoded(negative, amount=-1.0), "partition": 1},
             {"value": encoded(torn)[:-3], "partition": 2},
         ],
