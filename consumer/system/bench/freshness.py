@@ -142,10 +142,11 @@ def _environment(settings: Settings) -> dict[str, str]:
 def _measure(settings: Settings, rate: int, seconds: int) -> tuple[Milliseconds, float]:
     """Milliseconds of every event after warm-up, and the seconds over which those were sent."""
     reader = _Reader(settings)
-    command = [sys.executable, "-m", "consumer.system.bench.freshness", str(rate), str(_WARM_UP_SECONDS + seconds)]
+    sending_seconds = _WARM_UP_SECONDS + seconds + 1  # what is measured then lasts the whole time that was asked for
+    command = [sys.executable, "-m", "consumer.system.bench.freshness", str(rate), str(sending_seconds)]
     sender = subprocess.Popen(dying_with_us(command), env=_environment(settings), stderr=subprocess.PIPE, text=True)
     try:
-        sent_at, taken = reader.read(rate * (_WARM_UP_SECONDS + seconds), sender)
+        sent_at, taken = reader.read(rate * sending_seconds, sender)
     finally:
         reader.close()
         sender.kill()
