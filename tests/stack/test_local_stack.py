@@ -162,9 +162,10 @@ def test_up_status_down_and_up_again_with_the_data(tmp_path: Path) -> None:
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from consumer.stack.local import LocalStack
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
 with LocalStack(Path(sys.argv[1]), 0, 0) as stack:
     stack.start(print)
     print("pids", stack.kafka.pid, stack.clickhouse.pid, flush=True)
