@@ -37,7 +37,7 @@ format: setup ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure the score path against the Kafka client's own ceiling
+bench: setup ## Measure what docs/benchmarks.md shows, on a stack of its own
 	@$(SHADOW) bench
 
 up: setup ## Keep Kafka, ClickHouse, score and sink running until Ctrl-C

@@ -34,7 +34,7 @@ def command(
     busy: bool,
     as_json: bool,
 ) -> None:
-    """Measure PARTS (all, when none is named) on a stack and a load of their own; takes about 8 minutes.
+    """Measure PARTS (all, when none is named) on a stack and a load of their own; takes about 5 minutes.
 
     \b
     score      events a second, exactly once, against a pass-through that only copies bytes; stages of the loop
