@@ -80,8 +80,9 @@ def in_milliseconds(event: Transaction) -> Transaction:
     return event | {"transaction_timestamp": round(event["transaction_timestamp"].timestamp() * 1000)}
 
 
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)  # no text may have more than 256 bytes
 _values = {
-    name: st.one_of(st.sampled_from([*known, "never seen", ""]), st.text(st.characters(exclude_categories=["Cs"])))
+    name: st.one_of(st.sampled_from([*known, "never seen", ""]), _texts)
     for name, known in {**ORDINAL, **ONE_HOT}.items()
 }
 events = st.builds(
