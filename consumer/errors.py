@@ -12,6 +12,7 @@
         ├── ArtifactError        a hash, golden row or contract of an export does not hold
         ├── SchemaError          a schema file or registry answer cannot be used
         ├── DeadLetterLimit      too many bad records: a bad deploy must not drain a topic
+        ├── OffsetsLost          a group is beyond the end of its topic, which was made anew or lost records
         └── Fenced               another instance took over this transactional id
 
 Anything else that is raised is a bug of ours: it stops the process and is never dead-lettered.
@@ -76,6 +77,10 @@ class SchemaError(Fatal):
 
 class DeadLetterLimit(Fatal):
     """Too many dead letters: stopping beats draining a topic into the dead-letter topic."""
+
+
+class OffsetsLost(Fatal):
+    """A group's place is beyond the end of its topic: where to go on is for a person to say."""
 
 
 class Fenced(Fatal):

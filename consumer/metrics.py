@@ -62,6 +62,12 @@ class Metrics:
             "bnpl_consumer_rebalances_total", "Rebalance callbacks: assign, revoke or lost.", "group", "kind"
         )
         self.commits = self._counter("bnpl_consumer_commits_total", "Offset commits: ok or failed.", "group", "result")
+        self.lost_records = self._counter(
+            "bnpl_records_lost_to_retention_total",
+            "Offsets that retention deleted before the group read them.",
+            "group",
+            "topic",
+        )
         self.last_poll = self._gauge(
             "bnpl_consumer_last_poll_timestamp_seconds", "When the loop last asked for records.", "lane"
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumer.errors import ConfigurationError
@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """After this long the broker aborts a transaction that is not committed."""
     max_poll_interval_ms: Annotated[int, Field(ge=30_000)] = 60_000
     """After this long without reading, the group gives a service's partitions to another."""
+    session_timeout_ms: Annotated[int, Field(ge=1000, le=45_000)] = 6000
+    """How long a member that died keeps its partitions. `topics apply` sets it for groups of the KIP-848 protocol."""
     clickhouse_timeout_seconds: Annotated[int, Field(ge=1, le=20)] = 15
     """How long one request to ClickHouse may take. Bounded so that a stop during one ends within 25 s."""
     metrics_host: str = "127.0.0.1"
@@ -126,6 +128,20 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe log line that is written."""
+
+    # proving what holds when things die
+    profile: Literal["production", "test"] = "production"
+    """`test` lets a crash point be set."""
+    crash_point: Annotated[str, Field(pattern=r"^(score:[1-8]|sink:[1-5])(@[1-9]\d{0,5})?$")] | None = None
+    """Where a service dies: `score:6` after step 6 of its commit protocol, `sink:4@3` the third time after step 4."""
+    crash_action: Literal["kill", "stop", "hang"] = "kill"
+    """What happens there: SIGKILL, SIGSTOP until somebody sends SIGCONT, or the step never returns."""
+
+    @model_validator(mode="after")
+    def _refuse_crashes_in_production(self) -> Self:
+        if self.crash_point and self.profile != "test":
+            raise ValueError("BNPL_CRASH_POINT kills the service on purpose: unset it, or set BNPL_PROFILE=test")
+        return self
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -10,7 +10,7 @@ from consumer import logs
 from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import versions
 from consumer.errors import ConfigurationError
-from consumer.services import clickhouse
+from consumer.services import clickhouse, sessions
 from consumer.services import migrate as migrations
 from consumer.services import topics as kafka_topics
 from consumer.settings import load_settings
@@ -23,21 +23,33 @@ def topics() -> None:
 
 @topics.command("apply")
 @click.option("--alter", is_flag=True, help="Also set retention and compaction of topics that exist.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 def apply(alter: bool, as_json: bool) -> None:
     """Create the topics that are missing, and report how those that exist differ from what they should be.
 
     What exists is left as it is unless --alter is given: shorter retention removes records. Partitions are never
-    added to a topic that exists: keys would move.
+    added to a topic that exists: keys would move. Both consumer groups get BNPL_SESSION_TIMEOUT_MS, unless the
+    brokers' own minimum is longer.
     """
     settings = load_settings()
     logs.configure(settings.log_level, "topics")
     applied = kafka_topics.apply(settings, alter=alter)
+    groups = sessions.apply(settings)
     if as_json:
-        click.echo(json.dumps([{"topic": each.topic.name, "outcome": each.outcome} for each in applied]))
+        topics_told = [{"topic": each.topic.name, "outcome": each.outcome} for each in applied]
+        groups_told = [{"group": each.group, "outcome": _session(each)} for each in groups]
+        click.echo(json.dumps({"topics": topics_told, "groups": groups_told}))
         return
     for each in applied:
         click.echo(f"{each.topic.name:24} {each.outcome:10} {each.topic.purpose}")
+    for group in groups:
+        click.echo(f"{group.group:24} {_session(group)}")
+
+
+def _session(group: sessions.Session) -> str:
+    if group.refused:
+        return f"the broker keeps its own session timeout: {group.refused}"
+    return f"a member that died is missed after {group.timeout_ms / 1000:g} s"
 
 
 @click.command()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
 
+from consumer.clock import Deadline
 from consumer.errors import KafkaUnavailable
 
 
@@ -24,13 +25,18 @@ class Background:
         # a daemon: one that never returns must not keep the process from ending
         threading.Thread(target=_fulfil, args=(self._job, job), name="background", daemon=True).start()
 
-    def settle(self) -> None:
-        """Wait for the job, and raise what it failed with; KafkaUnavailable when it was given up."""
+    def settle(self, deadline: Deadline | None = None) -> None:
+        """Wait for the job, until `deadline` at the latest, and raise what it failed with.
+
+        Raises KafkaUnavailable when it was given up; it may still be running then.
+        """
         if self._job is not None:
             job, self._job = self._job, None
-            futures.wait([job], self._patience)
+            until = deadline.remaining if deadline else None
+            waits = [seconds for seconds in (self._patience, until) if seconds is not None]
+            futures.wait([job], min(waits, default=None))
             if not job.done():
-                raise KafkaUnavailable(f"the client did not return within {self._patience:.0f} s")
+                raise KafkaUnavailable(f"what was under way did not end within {min(waits):.0f} s")
             job.result()
 
     @property

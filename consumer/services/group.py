@@ -8,7 +8,8 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumer.errors import Fatal, KafkaUnavailable
+from consumer.clock import Deadline
+from consumer.errors import Fatal, KafkaUnavailable, OffsetsLost
 from consumer.metrics import Metrics
 from consumer.services.background import Background
 from consumer.services.kafka import NETWORK_TIMEOUT_MS, as_error, consumer_config, made
@@ -18,20 +19,31 @@ log = logging.getLogger(__name__)
 
 _BACKLOG_SECONDS = 0.5
 _COMMIT_SECONDS = 5.0
+_SECONDS = NETWORK_TIMEOUT_MS / 1000
+REVOKE_SHARE = 0.75
+"""Of BNPL_MAX_POLL_INTERVAL_MS: the one deadline of what is under way when partitions are given up."""
 _UNSUPPORTED = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 """What the client's fatal error for a broker without KIP-848 groups quotes; its own code says no more than fatal."""
 
 
-class GroupMember:
-    """A member of a consumer group over one or more topics, by the newest protocol that the broker speaks."""
+Settle = Callable[[Deadline], None]
 
-    def __init__(
-        self, settings: Settings, group: str, topics: list[str], on_leave: Callable[[], None], metrics: Metrics
-    ) -> None:
-        """`on_leave` runs before partitions are given up, in the thread that reads."""
+
+class GroupMember:
+    """A member of a consumer group over one or more topics, by the newest protocol that the broker speaks.
+
+    When partitions are given up, what is under way with them must finish (the commit of a batch that was published or
+    inserted), within one deadline; what is not that far is dropped, for it was only read. Partitions that were lost
+    are other members' already: nothing of them is committed any more (docs/decisions/0010).
+    """
+
+    def __init__(self, settings: Settings, group: str, topics: list[str], settle: Settle, metrics: Metrics) -> None:
+        """`settle` finishes what is under way, before partitions are given up, in the thread that reads."""
         self._settings, self._group, self._topics = settings, group, topics
-        self._on_leave = on_leave
+        self._settle = settle
         self._metrics = metrics
+        self._lost_records = [metrics.lost_records.labels(group, topic) for topic in topics]
+        self._leave_seconds = REVOKE_SHARE * settings.max_poll_interval_ms / 1000
         self._ends: dict[tuple[str, int], int] = {}
         """The last end that was reached of each partition: the offset after everything that was there."""
         self._committed: dict[tuple[str, int], int] = {}
@@ -41,7 +53,8 @@ class GroupMember:
         self.consumer = self._join()
 
     def _join(self) -> Consumer:
-        consumer = made(Consumer, consumer_config(self._settings, self._group, self._protocol))
+        config = consumer_config(self._settings, self._group, self._protocol)
+        consumer = made(Consumer, config | {"auto.offset.reset": "error"})  # where to start is decided here, and told
         consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
         return consumer
 
@@ -56,9 +69,7 @@ class GroupMember:
         patience = max(seconds, _BACKLOG_SECONDS) if self.backlog() >= count else seconds
         messages = self.consumer.consume(count, patience)
         if any(map(Message.error, messages)):
-            notes = [(message, message.error()) for message in messages if message.error() is not None]
-            messages = [message for message in messages if message.error() is None]
-            self._judge([error for note, error in notes if not self._is_end(note, error)])
+            messages = self._heed_notes(messages)
         if self.rebalanced:
             messages = [each for each in messages if (each.topic(), each.partition()) in self.assigned]
         return messages
@@ -72,12 +83,23 @@ class GroupMember:
                 waiting += high - position.offset
         return waiting
 
-    def _is_end(self, note: Any, error: Any) -> bool:
-        """Whether a note says that a partition was read to its end; remembered for `pass_markers`."""
-        if error.code() != KafkaError._PARTITION_EOF:
-            return False
-        self._ends[note.topic(), note.partition()] = max(0, note.offset())  # below 0 where nothing ever was
-        return True
+    def _heed_notes(self, messages: list[Any]) -> list[Any]:
+        """The records among what the client handed over; what else it told is dealt with."""
+        failures, placeless = [], set()
+        for note in messages:
+            if (error := note.error()) is None:
+                continue
+            key = note.topic(), note.partition()
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._ends[key] = max(0, note.offset())  # below 0 where nothing ever was
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                placeless.add(key)
+            else:
+                failures.append(error)
+        self._judge(failures)
+        if placeless:
+            self._find_places(placeless & self.assigned)
+        return [each for each in messages if not (each.error() or (each.topic(), each.partition()) in placeless)]
 
     def _judge(self, failures: list[Any]) -> None:
         for failure in failures:
@@ -95,12 +117,69 @@ class GroupMember:
                 raise error
             log.warning("kafka: %s", error)
 
-    def commit(self, next_offsets: list[TopicPartition]) -> None:
-        """Commit and wait for the answer. Raises KafkaUnavailable when it was not committed, or not in time."""
+    def _find_places(self, keys: set[tuple[str, int]]) -> None:
+        """Start partitions whose place the broker does not have: a new group's, or one that retention overtook.
+
+        Raises OffsetsLost for a place beyond the end, KafkaUnavailable when the broker does not answer.
+        """
+        self._settle(Deadline.after(self._leave_seconds))  # it may yet commit offsets of these partitions
+        try:
+            places = self._places([TopicPartition(*key) for key in keys])
+            bounds = [self.consumer.get_watermark_offsets(each, _SECONDS) for each in places]
+        except KafkaException as error:
+            raise as_error(error) from error
+        for place, (begin, end) in zip(places, bounds, strict=True):
+            if place.offset > end:
+                raise OffsetsLost(self._beyond_the_end(place, end))
+            if 0 <= place.offset < begin:
+                self._pass_gap(place, begin)
+            place.offset = max(place.offset, begin)
+        self._go_to(places)
+
+    def _pass_gap(self, place: TopicPartition, begin: int) -> None:
+        """Retention deleted records before they were read: say so, and commit behind them, so that it is said once."""
+        lost = begin - place.offset
+        log.error(
+            "lost to retention: %s of %s/%s, offsets %s to %s; going on behind them. Raise the topic's retention.ms, "
+            "and find out why the group %s stood still",
+            lost, place.topic, place.partition, place.offset, begin - 1, self._group,
+        )  # fmt: skip
+        self.commit([TopicPartition(place.topic, place.partition, begin)])
+        self._metrics.lost_records.labels(self._group, place.topic).inc(lost)
+
+    def _beyond_the_end(self, place: TopicPartition, end: int) -> str:
+        partition = f"{place.topic}:{place.partition}"
+        return (
+            f"{place.topic}/{place.partition}: group {self._group} is at offset {place.offset} and the topic ends at "
+            f"{end}: it was made anew, or lost records. Nothing was read. With the service stopped, Kafka's own tool "
+            f"moves the group: kafka-consumer-groups --bootstrap-server … --group {self._group} --topic {partition} "
+            f"--reset-offsets --to-earliest --execute (reads all {end} offsets that are there), or --to-latest (passes "
+            "them over)"
+        )
+
+    @property
+    def membership(self) -> object:
+        """What proves to the broker, in a transaction, that this member may commit.
+
+        Raises KafkaUnavailable while it is none: the broker takes offsets without any proof unchecked.
+        """
+        proof = self.consumer.consumer_group_metadata()
+        if not self.consumer.memberid():
+            raise KafkaUnavailable(f"this process is no member of {self._group} any more; it joins again")
+        return proof
+
+    def commit(self, next_offsets: list[TopicPartition], deadline: Deadline | None = None) -> None:
+        """Commit those of partitions that are ours, and wait for the answer, until `deadline` at the latest.
+
+        Raises KafkaUnavailable when it was not committed, or not in time.
+        """
+        next_offsets = [each for each in next_offsets if (each.topic, each.partition) in self.assigned]
+        if not next_offsets:
+            return
         commit = Background(_COMMIT_SECONDS)  # the client takes no time-out, and would wait for a broker for 45 s
         commit.start(lambda: _commit(self.consumer, next_offsets))
         try:
-            commit.settle()
+            commit.settle(deadline)
         except (KafkaException, KafkaUnavailable) as error:
             self._metrics.commits.labels(self._group, "failed").inc()
             raise (as_error(error) if isinstance(error, KafkaException) else error) from error
@@ -132,14 +211,28 @@ class GroupMember:
     def rewind(self) -> None:
         """Go back to what the group has committed: read again whatever is not. Raises KafkaUnavailable."""
         try:
-            for position in self.consumer.committed(self.consumer.assignment(), NETWORK_TIMEOUT_MS / 1000):
-                if position.error is not None:
-                    raise KafkaException(position.error)  # unknown is not the same as nothing committed
-                if position.offset < 0:
-                    position.offset = OFFSET_BEGINNING  # nothing was ever committed
-                self.consumer.seek(position)
-            self._ends.clear()
-            self._committed.clear()
+            places = self._places(self.consumer.assignment())
+        except KafkaException as error:
+            raise as_error(error) from error
+        for place in places:
+            place.offset = place.offset if place.offset >= 0 else OFFSET_BEGINNING
+        self._go_to(places)
+        self._ends.clear()
+        self._committed.clear()
+
+    def _places(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """What the group has committed of these partitions; below 0 where nothing ever was. Raises KafkaException."""
+        places: list[TopicPartition] = self.consumer.committed(partitions, _SECONDS) if partitions else []
+        for place in places:
+            if place.error is not None:
+                raise KafkaException(place.error)  # unknown is not the same as nothing committed
+        return places
+
+    def _go_to(self, places: list[TopicPartition]) -> None:
+        """Read on from these places. Not by a seek: the client refuses one where it has no place to fetch from."""
+        try:
+            self.consumer.incremental_unassign([TopicPartition(each.topic, each.partition) for each in places])
+            self.consumer.incremental_assign(places)
         except KafkaException as error:
             raise as_error(error) from error
 
@@ -155,7 +248,7 @@ class GroupMember:
 
     def _revoke(self, _: Consumer, partitions: list[Any]) -> None:
         try:
-            self._on_leave()
+            self._settle(Deadline.after(self._leave_seconds))
         finally:
             self._forget("revoke", partitions)
 

@@ -39,6 +39,8 @@ OURS = {
 LARGEST_RECORD_BYTES = 2 * 1024 * 1024
 """Twice the broker's default for a record: a dead letter is its record plus headers."""
 NETWORK_TIMEOUT_MS = 10_000
+HEARTBEATS_A_SESSION = 3
+"""How often a member shows itself within the time after which it is taken for dead."""
 
 
 def bootstrap_servers(settings: Settings) -> str:
@@ -85,7 +87,8 @@ def consumer_config(settings: Settings, group: str, protocol: str) -> dict[str, 
     }
     if protocol == "classic":
         defaults["partition.assignment.strategy"] = "cooperative-sticky"
-        defaults["session.timeout.ms"] = min(45_000, settings.max_poll_interval_ms)
+        defaults["session.timeout.ms"] = settings.session_timeout_ms
+        defaults["heartbeat.interval.ms"] = settings.session_timeout_ms // HEARTBEATS_A_SESSION
     return (
         defaults
         | common_config(settings)

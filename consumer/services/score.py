@@ -23,7 +23,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from threadpoolctl import threadpool_limits
 
-from consumer.clock import utc_now
+from consumer.clock import Deadline, utc_now
 from consumer.contracts.avro import Decoded
 from consumer.contracts.events import EventReader, EventWriter
 from consumer.contracts.registry import schema_registry
@@ -36,6 +36,7 @@ from consumer.scoring.controller import Shadow, ShadowModeController
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
 from consumer.services import loop
 from consumer.services.background import Background
+from consumer.services.crash import CrashPoint
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
 from consumer.services.kafka import as_error
@@ -60,6 +61,7 @@ class ScoreService:
         self.metrics = Metrics("shadow")
         self.pulse = Pulse(self.metrics)
         self._lap = self.pulse.stages.lap
+        self._done = CrashPoint(settings, "score").after
         registry = schema_registry(settings)
         self._reader = EventReader(WriterSchemas("transaction", registry), FIELDS)
         self._writer = EventWriter(
@@ -72,7 +74,7 @@ class ScoreService:
         self._observer = ScoreObserver(self.metrics, settings, controller)
         self._wanted = settings.batch_max_records
         self._committing = Background(settings.transaction_timeout_ms / 1000 + _GRACE_SECONDS)
-        self._transaction = Transaction(settings, settings.score_group)
+        self._transaction = Transaction(settings, settings.score_group, self._done)
         self.metrics.publish_queue.set_function(lambda: len(self._transaction.producer))
         self._group = GroupMember(
             settings, settings.score_group, [settings.topic_transactions], self._settle, self.metrics
@@ -97,16 +99,22 @@ class ScoreService:
             return
         batch = Batch.of(messages)
         self._lap("poll")
+        self._done(1)
         decoded = self._decode(batch)  # 2 decode
         self._lap("decode")
+        self._done(2)
         shadow = self._controller.score_batch(decoded.batch, self._lap)  # 3 score
+        self._done(3)
         events = self._encode(batch, decoded, shadow)  # 4 encode
         self._lap("encode")
+        self._done(4)
         self._settle()  # 5 settle
         self._lap("commit")
+        self._done(5)
         self._publish(batch, decoded, events)  # 6 publish
-        member = self._group.consumer.consumer_group_metadata()
-        self._committing.start(lambda: self._commit(batch, decoded, member))  # 7 offsets, 8 commit
+        self._done(6)
+        membership = self._group.membership
+        self._committing.start(lambda: self._commit(batch, decoded, membership))  # 7 offsets, 8 commit
         self._lap("produce")
         self._observer.read(batch, decoded, self._reader.labels_stripped)
         self._observer.scored(shadow)
@@ -151,16 +159,16 @@ class ScoreService:
             raise as_error(error) from error
         send_dead_letters(transaction.producer, settings.topic_dead_letters, batch.messages, decoded.rejected)
 
-    def _commit(self, batch: Batch, decoded: Decoded, member: object) -> None:
+    def _commit(self, batch: Batch, decoded: Decoded, membership: object) -> None:
         """Steps 7 and 8, in a thread of their own."""
         with self._observer.publishing(decoded.batch.column("transaction_timestamp")):
-            self._transaction.commit(batch.next_offsets, member)
+            self._transaction.commit(batch.next_offsets, membership)
         self._group.note_committed(batch.next_offsets)
 
-    def _settle(self) -> None:
+    def _settle(self, deadline: Deadline | None = None) -> None:
         """Step 5: learn how the commit under way ended."""
         if self._committing.busy:
-            self._committing.settle()
+            self._committing.settle(deadline)
             self.pulse.progress()
 
     def _recover(self) -> None:

@@ -21,6 +21,7 @@ import threading
 import pyarrow as pa
 from confluent_kafka import Producer
 
+from consumer.clock import Deadline
 from consumer.contracts.avro import Decoded
 from consumer.contracts.events import EventReader
 from consumer.contracts.registry import schema_registry
@@ -31,6 +32,7 @@ from consumer.metrics import Metrics
 from consumer.services import loop
 from consumer.services.background import Background
 from consumer.services.clickhouse import connect, errors_named
+from consumer.services.crash import CrashPoint
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
 from consumer.services.kafka import made, producer_config
@@ -61,6 +63,7 @@ class SinkService:
         self.metrics = Metrics("sink")
         self.pulse = Pulse(self.metrics)
         self._lap = self.pulse.stages.lap
+        self._done = CrashPoint(settings, "sink").after
         self._observer = SinkObserver(self.metrics, settings, TABLE)
         self._clickhouse = connect(settings)
         self._dead_letters = made(Producer, producer_config(settings) | {"on_delivery": self._delivered})
@@ -91,12 +94,15 @@ class SinkService:
             return
         batch = Batch.of(messages)
         self._lap("poll")
+        self._done(1)
         decoded = self._reader.read(batch.values)  # 2 decode
         self._meter.count_rejected(batch.partitions, batch.offsets, decoded.rejected)
         table = rows(decoded, batch.partitions, batch.offsets)
         self._lap("decode")
+        self._done(2)
         self._settle()  # 3 settle
         self._lap("commit")
+        self._done(3)
         self._inserting = batch
         self._insertion.start(lambda: self._insert(batch, decoded, table))  # 4 insert
         self._observer.read(batch, decoded)
@@ -114,18 +120,21 @@ class SinkService:
         self._observer.tally.tell()
 
     def _insert(self, batch: Batch, decoded: Decoded, table: pa.Table) -> None:
+        client = self._clickhouse  # an insert that was given up must not touch the one that replaced it
         if table.num_rows:
             with self._observer.inserting(decoded.batch.column("event_time")), errors_named():
                 for block in by_partition(table):
-                    self._clickhouse.insert_arrow(TABLE, block, settings=_INSERT_SETTINGS)
+                    client.insert_arrow(TABLE, block, settings=_INSERT_SETTINGS)
         self._send_dead_letters(batch, decoded)
+        self._done(4)
 
-    def _settle(self) -> None:
+    def _settle(self, deadline: Deadline | None = None) -> None:
         """Wait for the insert under way, then commit it; raises what either failed with, and then never commits it."""
         inserted, self._inserting = self._inserting, None
-        self._insertion.settle()
+        self._insertion.settle(deadline)
         if inserted is not None:
-            self._group.commit(inserted.next_offsets)  # 5 commit
+            self._group.commit(inserted.next_offsets, deadline)  # 5 commit
+            self._done(5)
             self.pulse.progress()
 
     def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
@@ -146,4 +155,5 @@ class SinkService:
         except Retryable as error:
             log.warning("not stored", reason=str(error))
         self._meter.forget()
+        self._clickhouse = connect(self._settings)  # the old one may still be in the middle of an insert
         self._group.rewind()

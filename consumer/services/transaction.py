@@ -22,9 +22,11 @@ class Transaction:
     `group` and BNPL_INSTANCE make the transactional id: a second process under the same id fences this one.
     """
 
-    def __init__(self, settings: Settings, group: str) -> None:
+    def __init__(self, settings: Settings, group: str, done: Callable[[int], None] = lambda _: None) -> None:
+        """`done` is told the number of a step of `commit` when it is over."""
         self._settings = settings
         self._group = group
+        self._done = done
         self.producer: Producer = transactional_producer(settings, group)
         self._begun_by: Producer | None = None
         self._begun_at = 0.0
@@ -39,15 +41,21 @@ class Transaction:
         if self.producer.produce_batch(topic, messages) != len(messages):
             raise KafkaException(next(message["_error"] for message in messages if "_error" in message))
 
-    def commit(self, next_offsets: list[TopicPartition], member: object) -> None:
-        """Steps 7 and 8. May run in another thread than `begin`, while nothing else is called.
+    def commit(self, next_offsets: list[TopicPartition], membership: object) -> None:
+        """Steps 7 and 8. `membership` is what proves that the offsets are ours to commit (`GroupMember.membership`).
+
+        May run in another thread than `begin`, while nothing else is called.
 
         Raises Fenced, another Fatal error, or KafkaUnavailable: then `abandon` before beginning again.
         """
         producer = self.producer  # a commit that was given up must not touch the one that replaced it
         deadline = Deadline.after(self._settings.transaction_timeout_ms / 1000)
-        self._insist(lambda: producer.send_offsets_to_transaction(next_offsets, member, deadline.remaining), deadline)
+        self._insist(
+            lambda: producer.send_offsets_to_transaction(next_offsets, membership, deadline.remaining), deadline
+        )
+        self._done(7)
         self._insist(lambda: producer.commit_transaction(deadline.remaining), deadline)
+        self._done(8)
         if self._begun_by is producer:
             self._begun_by = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from consumer.errors import StackError
-from consumer.services import clickhouse, migrate, topics
+from consumer.services import clickhouse, migrate, sessions, topics
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 from consumer.stack.part import last_lines
@@ -61,8 +61,9 @@ def running_system(settings: Settings, stack: LocalStack, say: Say) -> Iterator[
 
 
 def prepare(settings: Settings) -> None:
-    """Topics and tables as this version needs them."""
+    """Topics, groups and tables as this version needs them."""
     topics.apply(settings)
+    sessions.apply(settings)
     with clickhouse.connect(settings) as client:
         migrate.migrate(client, settings.migrations_dir)
 

@@ -121,7 +121,11 @@ def test_the_control_topic_is_compacted_and_dead_letters_may_be_larger_than_reco
 def test_the_commands_say_what_they_did(settings: Settings, commands: Commands) -> None:
     applied = commands.run(settings, "topics", "apply", "--json")
     assert applied.process.returncode == 0
-    assert {each["topic"]: each["outcome"] for each in json.loads(applied.output)}[settings.topic_control] == "kept"
+    told = json.loads(applied.output)
+    assert {each["topic"]: each["outcome"] for each in told["topics"]}[settings.topic_control] == "kept"
+    assert {each["group"]: each["outcome"] for each in told["groups"]} == {
+        group: "a member that died is missed after 6 s" for group in (settings.score_group, settings.sink_group)
+    }
     migrated = commands.run(settings, "migrate")
     assert migrated.process.returncode == 0
     assert "0 applied now, 3 before" in migrated.output
