@@ -82,7 +82,7 @@ class Metrics:
                     "Age of the oldest record that is not committed; 0 for none.",
                     _PARTITION,
                 ),
-                "bnpl_consumer_partition_status": ("0 OK, 1 WARN, 2 STOP, 3 STALL, 4 REWIND.", _PARTITION),
+                "bnpl_consumer_partition_status": ("0 OK, 1 WARN, 2 STOP, 3 STALL, 4 REWIND, 5 EXPIRED.", _PARTITION),
                 "bnpl_consumer_drain_eta_seconds": (
                     "Seconds until the group has caught up at its rate; absent while it does not catch up.",
                     ("group", "topic"),

@@ -358,6 +358,13 @@ def stored(settings: Settings, what: str = "count()") -> Any:
         return client.query(f"SELECT {what} FROM shadow_scores FINAL").result_rows[0][0]
 
 
+def clickhouse_rows(settings: Settings, what: str) -> list[tuple[Any, ...]]:
+    """These columns of shadow_scores, duplicates removed."""
+    assert settings.clickhouse_url
+    with clickhouse_connect.get_client(dsn=settings.clickhouse_url.get_secret_value()) as client:
+        return [tuple(row) for row in client.query(f"SELECT {what} FROM shadow_scores FINAL").result_rows]
+
+
 def wait_stored(settings: Settings, count: int, seconds: float = 30) -> None:
     """Wait until this many rows are stored; more of them fail at once."""
 

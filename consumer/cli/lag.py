@@ -56,6 +56,7 @@ def command(group: str | None, topics: tuple[str, ...], as_json: bool, every: fl
     STOP    the group has no member: start the service
     STALL   it has members and for 30 s did not move: look at their logs
     REWIND  the committed offset went back: records are read again
+    EXPIRED retention deleted records that were yet to be read
     -       not known yet: WARN and STALL take half a minute, use --watch
 
     Without --watch it looks twice, a second apart. Exits 1 when a group does not exist, 75 when Kafka does not

@@ -26,7 +26,8 @@ GROWTH_SECONDS = 1.0
 
 
 class Status(IntEnum):
-    """A partition's state; the first of these that holds, from REWIND down to STALL, then WARN, else OK.
+    """A partition's state; the first of these that holds: EXPIRED, REWIND, OK for nothing to read, STOP, STALL, WARN,
+    else OK.
 
     OK      nothing to read, or the group moves on and its lag does not grow.
     WARN    it moves on and lag in seconds grows: every look of the window's later half is more than a second above
@@ -36,6 +37,8 @@ class Status(IntEnum):
             log of the member and its `/readyz` say what it waits for; else restart it.
     REWIND  the committed offset went back within the window → somebody reset the group, or its offsets or the topic
             were lost; records are read again.
+    EXPIRED retention deleted records that the group had yet to read → they are lost to it; a running service says how
+            many and goes on behind them. Raise retention, and find out why the group stood.
     """
 
     OK = 0
@@ -43,6 +46,7 @@ class Status(IntEnum):
     STOP = 2
     STALL = 3
     REWIND = 4
+    EXPIRED = 5
 
 
 class Observation(NamedTuple):
@@ -139,6 +143,8 @@ class LagWindow:
 def judge(window: Sequence[Observation]) -> Status | None:
     """A partition's status from its observations, oldest first; None when they are too few or too short to tell."""
     newest = window[-1]
+    if newest.lag.expired:
+        return Status.EXPIRED
     if _went_back(window):
         return Status.REWIND
     if not newest.waits:

@@ -123,9 +123,9 @@ def test_the_commands_say_what_they_did(settings: Settings, commands: Commands) 
     assert applied.process.returncode == 0
     told = json.loads(applied.output)
     assert {each["topic"]: each["outcome"] for each in told["topics"]}[settings.topic_control] == "kept"
-    assert {each["group"]: each["outcome"] for each in told["groups"]} == {
-        group: "a member that died is missed after 6 s" for group in (settings.score_group, settings.sink_group)
-    }
+    groups = {each["group"]: each["outcome"] for each in told["groups"]}
+    said = "a member that died is missed after 6 s"
+    assert groups == {settings.score_group: said, settings.sink_group: said}
     migrated = commands.run(settings, "migrate")
     assert migrated.process.returncode == 0
     assert "0 applied now, 3 before" in migrated.output
