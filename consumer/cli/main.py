@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("consumer.cli.check:command", "Verify everything they need, and print every fault with its remedy."),
     "trace": ("consumer.cli.trace:command", "Follow one transaction, or find where it got stuck."),
     "lag": ("consumer.cli.lag:command", "Show how far score and sink are behind, and whether they catch up."),
+    "rescore": ("consumer.cli.rescore:command", "Score history again with other models, beside the live rows."),
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure speed, freshness and memory on a stack of its own."),
     "simulate": ("consumer.cli.simulate:command", "Write made-up transactions with their outcomes."),

@@ -8,7 +8,7 @@ import gc
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,41 @@ from confluent_kafka import Message, TopicPartition
 
 from consumer.errors import BnplError, Retryable
 from consumer.logs import get_logger
-from consumer.services.group import GroupMember
 from consumer.services.pulse import Pulse
 
 log = get_logger(__name__)
 
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 5.0
+
+
+class Reader(Protocol):
+    """Where a loop's records come from, and how it goes back to what is committed: a group's member, say."""
+
+    assigned: set[tuple[str, int]]
+
+    def read(self, count: int, seconds: float) -> list[Any]:
+        """Up to `count` messages, waiting about `seconds` for them."""
+
+    def note_committed(self, next_offsets: list[TopicPartition]) -> None:
+        """These offsets were committed by a transaction."""
+
+    def pass_markers(self) -> None:
+        """All that was read is committed: commit what stands behind it and is no record."""
+
+    def rewind(self) -> None:
+        """Read again whatever is not committed."""
+
+    def close(self) -> None:
+        """Leave."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything was read."""
+
+    @property
+    def membership(self) -> object:
+        """What goes into a transaction with its offsets."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ class Batch:
 
 
 def run(
-    stop: threading.Event, once: Callable[[], None], recover: Callable[[], None], group: GroupMember, pulse: Pulse
+    stop: threading.Event, once: Callable[[], None], recover: Callable[[], None], group: Reader, pulse: Pulse
 ) -> None:
     """Call `once` until told to stop. When it raises a Retryable error: wait, `recover`, go on; and never go on before
     `recover` succeeded, or what failed would be passed over.
@@ -85,7 +113,7 @@ def run(
             raise
 
 
-def leave(settle: Callable[[], None], abort: Callable[[], None], group: GroupMember) -> None:
+def leave(settle: Callable[[], None], abort: Callable[[], None], group: Reader) -> None:
     """Settle what is under way, abort what could not be, then leave the group: after that no commit would count."""
     try:
         for step in (settle, abort):

@@ -40,7 +40,7 @@ from consumer.services.crash import CrashPoint
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
 from consumer.services.kafka import as_error
-from consumer.services.loop import Batch
+from consumer.services.loop import Batch, Reader
 from consumer.services.observe import ScoreObserver
 from consumer.services.pulse import Pulse
 from consumer.services.transaction import Transaction
@@ -76,9 +76,11 @@ class ScoreService:
         self._committing = Background(settings.transaction_timeout_ms / 1000 + _GRACE_SECONDS)
         self._transaction = Transaction(settings, settings.score_group, self._done)
         self.metrics.publish_queue.set_function(lambda: len(self._transaction.producer))
-        self._group = GroupMember(
-            settings, settings.score_group, [settings.topic_transactions], self._settle, self.metrics
-        )
+        self._group = self._join()
+
+    def _join(self) -> Reader:
+        settings = self._settings
+        return GroupMember(settings, settings.score_group, [settings.topic_transactions], self._settle, self.metrics)
 
     def run(self, stop: threading.Event) -> None:
         """Score until told to stop. Raises a Fatal error when going on would do harm."""
@@ -132,11 +134,14 @@ class ScoreService:
         self._observer.tally.tell()
 
     def _decode(self, batch: Batch) -> Decoded:
-        values = batch.values
-        self._bound_bytes(values)
-        decoded = refuse_impossible(self._reader.read(values), self._limits)
+        decoded = self._columns(batch)
         self._meter.count_rejected(batch.partitions, batch.offsets, decoded.rejected)
         return decoded
+
+    def _columns(self, batch: Batch) -> Decoded:
+        values = batch.values
+        self._bound_bytes(values)
+        return refuse_impossible(self._reader.read(values), self._limits)
 
     def _bound_bytes(self, values: list[bytes | None]) -> None:
         """Ask for as many records next time as will fit into `batch_max_bytes` if they are as large as these."""

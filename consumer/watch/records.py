@@ -43,32 +43,39 @@ class TopicReader:
         except KafkaException as error:
             raise as_error(error) from error
 
-    def held(self, topic: str, since: datetime | None = None) -> Ranges:
-        """What the topic holds now, from the first record of each partition that Kafka dates at `since` or later.
+    def held(self, topic: str, since: datetime | None = None, until: datetime | None = None) -> Ranges:
+        """What the topic holds now, from the first record of each partition that Kafka dates at `since` or later to the
+        last one before the first that it dates at `until` or later.
 
         Raises Fatal when there is no such topic.
         """
         deadline = Deadline.after(_ANSWER_SECONDS)
         while True:
             try:
-                return self._held(topic, since)
+                return self._held(topic, since, until)
             except KafkaException as error:
                 if error.args[0].code() not in _MOVING or deadline.passed:
                     raise as_error(error) from error
                 time.sleep(_WAIT_SECONDS)
 
-    def _held(self, topic: str, since: datetime | None) -> Ranges:
+    def _held(self, topic: str, since: datetime | None, until: datetime | None) -> Ranges:
         found = self._consumer.list_topics(topic, _ANSWER_SECONDS).topics[topic]
         if found.error is not None:
             raise KafkaException(found.error)
         places = [TopicPartition(topic, number) for number in sorted(found.partitions)]
         bounds = {each.partition: self._bounds(each) for each in places}
-        if since is None:
-            return bounds
-        for each in places:
-            each.offset = int(since.timestamp() * 1000)
-        later = {each.partition: each.offset for each in self._consumer.offsets_for_times(places, _ANSWER_SECONDS)}
-        return {number: (later[number] if later[number] >= 0 else end, end) for number, (_, end) in bounds.items()}
+        starts = self._first_at(places, since) if since else {}
+        stops = self._first_at(places, until) if until else {}
+        return {
+            number: (starts.get(number, end if since else begin), stops.get(number, end))
+            for number, (begin, end) in bounds.items()
+        }
+
+    def _first_at(self, places: list[TopicPartition], when: datetime) -> dict[int, int]:
+        """The first record that Kafka dates at `when` or later, of the partitions that have one."""
+        asked = [TopicPartition(each.topic, each.partition, int(when.timestamp() * 1000)) for each in places]
+        answers = self._consumer.offsets_for_times(asked, _ANSWER_SECONDS)
+        return {each.partition: each.offset for each in answers if each.offset >= 0}
 
     def _bounds(self, place: TopicPartition) -> tuple[int, int]:
         low, high = self._consumer.get_watermark_offsets(place, _ANSWER_SECONDS)
