@@ -39,9 +39,7 @@ SMALL = 200
 def test_a_member_that_slept_past_its_session_commits_nothing_of_what_others_have_done_meanwhile(
     settings: Settings, commands: Commands, controller: ShadowModeController, protocol: str, place: str
 ) -> None:
-    """It wakes with a batch in hand. In the classic protocol it then has no member id, and the broker would take the
-    offsets of a transaction that bears none without asking.
-    """
+    """It wakes with a batch in hand, and publishes it; the broker must refuse the offsets, or be asked for nothing."""
     settings = settings.model_copy(
         update={
             "group_protocol": protocol,
