@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from consumer.services.group import REVOKE_SHARE
 from consumer.settings import Settings
 from consumer.watch.check.finding import Finding, Findings, ok
 
@@ -53,6 +54,11 @@ def _poll_interval(settings: Settings) -> float:
     return settings.max_poll_interval_ms / 1000
 
 
+def _revoke(settings: Settings) -> float:
+    """What may be spent on work under way when partitions are given up."""
+    return REVOKE_SHARE * _poll_interval(settings)
+
+
 RULES = (
     Rule(
         "score",
@@ -70,6 +76,24 @@ RULES = (
         lambda _: STOP_SECONDS,
         "a stop while the broker hangs is cut short; nothing is lost, and the broker aborts the transaction",
         "lower BNPL_BATCH_MAX_WAIT_MS or BNPL_TRANSACTION_TIMEOUT_MS, or give the service longer to stop",
+        "warning",
+    ),
+    Rule(
+        "score",
+        "a transaction and its grace < the deadline of a rebalance",
+        lambda settings: settings.transaction_timeout_ms / 1000 + COMMIT_GRACE_SECONDS,
+        _revoke,
+        "a commit that the broker delays is cut short by a rebalance, and its batch done again",
+        "lower BNPL_TRANSACTION_TIMEOUT_MS, or raise BNPL_MAX_POLL_INTERVAL_MS",
+        "warning",
+    ),
+    Rule(
+        "sink",
+        "an insert, its dead letters and its commit < the deadline of a rebalance",
+        lambda settings: settings.clickhouse_timeout_seconds + FLUSH_SECONDS + COMMIT_SECONDS,
+        _revoke,
+        "an insert that ClickHouse delays is cut short by a rebalance, and its rows are inserted again",
+        "lower BNPL_CLICKHOUSE_TIMEOUT_SECONDS, or raise BNPL_MAX_POLL_INTERVAL_MS",
         "warning",
     ),
     Rule(
