@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -39,7 +39,7 @@ class NamedSchema:
     version: int
     schema: Schema
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """What a message written with this schema begins with under single-object encoding."""
         canonical = fastavro.schema.to_parsing_canonical_form(self.schema)
@@ -134,10 +134,27 @@ class WriterSchemas:
 
 
 def _usable(schema: Schema, schema_id: int) -> Schema:
+    named: dict[str, Any] = {}
     try:
-        fastavro.parse_schema(schema)
+        fastavro.parse_schema(schema, named)
+        sound = all(map(_is_sound, named.values()))
     except Exception:  # noqa: BLE001 fastavro meets a malformed schema with whatever its own code then raises
+        sound = False
+    if not sound:
         raise InvalidRecord(
             "unusable_schema", f"schema id {schema_id} is malformed or refers to types that it does not define"
-        ) from None
+        )
     return schema
+
+
+def _is_sound(definition: Schema) -> bool:
+    """What fastavro takes on trust of a named type, and stumbles over in a body."""
+    match definition:
+        case {"type": "fixed", "size": size}:
+            return type(size) is int and size >= 0
+        case {"type": "enum", "symbols": symbols}:
+            return isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols)
+        case {"type": "record", "fields": fields}:
+            return isinstance(fields, list) and all(isinstance(each["name"], str) for each in fields)
+        case _:
+            return True
