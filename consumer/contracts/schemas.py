@@ -134,10 +134,9 @@ class WriterSchemas:
 
 
 def _usable(schema: Schema, schema_id: int) -> Schema:
-    named: dict[str, Any] = {}
     try:
-        fastavro.parse_schema(schema, named)
-        sound = all(map(_is_sound, named.values()))
+        fastavro.parse_schema(schema)
+        sound = _is_sound(schema)
     except Exception:  # noqa: BLE001 fastavro meets a malformed schema with whatever its own code then raises
         sound = False
     if not sound:
@@ -147,14 +146,22 @@ def _usable(schema: Schema, schema_id: int) -> Schema:
     return schema
 
 
-def _is_sound(definition: Schema) -> bool:
-    """What fastavro takes on trust of a named type, and stumbles over in a body."""
-    match definition:
-        case {"type": "fixed", "size": size}:
-            return type(size) is int and size >= 0
-        case {"type": "enum", "symbols": symbols}:
+def _is_sound(schema: Any) -> bool:
+    """What fastavro takes on trust, and stumbles over in a body."""
+    match schema:
+        case list():
+            return all(map(_is_sound, schema))
+        case {"type": "record"}:
+            fields = schema.get("fields")
+            return isinstance(fields, list) and all(
+                isinstance(each["name"], str) and _is_sound(each["type"]) for each in fields
+            )
+        case {"type": "fixed"}:
+            return type(schema["size"]) is int and schema["size"] >= 0
+        case {"type": "enum"}:
+            symbols = schema["symbols"]
             return isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols)
-        case {"type": "record", "fields": fields}:
-            return isinstance(fields, list) and all(isinstance(each["name"], str) for each in fields)
+        case {"type": "array", "items": inner} | {"type": "map", "values": inner} | {"type": inner}:
+            return _is_sound(inner)
         case _:
-            return True
+            return isinstance(schema, str)

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from random import SystemRandom
 
 import click
+
+from consumer.cli.progress import progress
 from fuzz.batches import SIZE, batch
 from fuzz.checks import check
 from fuzz.run import Report, run
-
-from consumer.cli.progress import progress
 
 GROWTH_ALLOWED_MB = 100.0
 _SHOWN = 20
@@ -31,26 +31,29 @@ _SHOWN = 20
 def main(payloads: int, seed: int | None, processes: int, limit: float, only: int | None, as_json: bool) -> None:
     """Fuzz the way from a message's bytes to columns, by both codecs.
 
-    Values that break one rule of Avro's encoding, values with damaged bytes and framings, and schemas of all kinds: both
-    codecs must agree bit for bit, a batch must be its values read alone, nothing impossible may be let in, and nothing may
-    crash, hang or leak. Exits 1 on a finding; --seed and --only with its numbers make it again.
+    Values that break one rule of Avro's encoding, values with damaged bytes and framings, and schemas of all kinds:
+    both codecs must agree bit for bit, a batch must be its values read alone, nothing impossible may be let in, and
+    nothing may crash, hang or leak. Exits 1 on a finding; --seed and --only with its numbers make it again.
     """
     if only is not None:
         if seed is None:
             raise click.UsageError("--only needs the --seed of the run that named the payload")
         sys.exit(_one(seed, only))
-    seed = SystemRandom().randrange(2**31) if seed is None else seed
+    report = Report(SystemRandom().randrange(2**31) if seed is None else seed)
     with progress() as bar:
-        task = bar.add_task(f"seed {seed}", total=payloads)
-        report = run(
-            seed,
-            payloads,
-            check,
-            processes=processes,
-            limit_seconds=limit,
-            tell=lambda so_far: bar.update(task, completed=so_far.payloads),
-        )
-    good = not report.findings and report.growth_mb <= GROWTH_ALLOWED_MB
+        task = bar.add_task(f"seed {report.seed}", total=payloads)
+        try:
+            run(
+                report,
+                payloads,
+                check,
+                processes=processes,
+                limit_seconds=limit,
+                tell=lambda: bar.update(task, completed=report.payloads),
+            )
+        except KeyboardInterrupt:
+            click.echo(f"stopped; this is what {report.payloads:,} of {payloads:,} payloads showed", err=True)
+    good = report.payloads == payloads and not report.findings and report.growth_mb <= GROWTH_ALLOWED_MB
     click.echo(json.dumps(_as_json(report)) if as_json else _as_text(report))
     sys.exit(0 if good else 1)
 

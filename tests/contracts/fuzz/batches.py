@@ -10,12 +10,12 @@ from random import Random
 from typing import Any
 
 import fastavro
-from fuzz import bodies, writers
 from samples import transaction
 
 from consumer.contracts.avro import Schema, is_columnar
 from consumer.contracts.schemas import versions
 from consumer.contracts.transaction import FIELDS
+from fuzz import bodies, writers
 
 SIZE = 256
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -76,7 +76,9 @@ def batch(seed: int, number: int, size: int = SIZE) -> Batch:
     """The batch of payloads `number * SIZE`, `number * SIZE + 1`, …"""
     rng = Random(f"{seed}/{number}")
     (family,) = rng.choices(list(_FAMILIES), list(_FAMILIES.values()))
-    header = b"\x00" + rng.choice((rng.randrange(1, 99), rng.randrange(2**31), 0x0000C07F, 0x0100807F)).to_bytes(4, "big")
+    header = b"\x00" + rng.choice((rng.randrange(1, 99), rng.randrange(2**31), 0x0000C07F, 0x0100807F)).to_bytes(
+        4, "big"
+    )
     match family:
         case "transaction" | "shadow_event":
             named = rng.choice(versions(family))
@@ -99,9 +101,7 @@ def batch(seed: int, number: int, size: int = SIZE) -> Batch:
     return Batch(number, family, schema, header, text, fields, tuple(payloads))
 
 
-def _payloads(
-    rng: Random, schema: Schema, header: bytes, number: int, size: int, *, deep: bool
-) -> Iterator[Payload]:
+def _payloads(rng: Random, schema: Schema, header: bytes, number: int, size: int, *, deep: bool) -> Iterator[Payload]:
     named: dict[str, Any] = {}
     parsed = fastavro.parse_schema(schema, named)
     writer = bodies.Writer(rng, named)

@@ -16,7 +16,16 @@ INTS = (0, 1, -1, 63, 64, 300, 2**31 - 1, -(2**31))
 DOUBLES = (0.0, -0.0, 0.5, 1.0, math.nan, math.inf, -math.inf, 5e-324, 2.2e-308, 1.7e308, 1 + 2**-52)
 TEXTS = ("", "a", "low", "é", "日本", "\x00", "\u202e", "\U0001f600", "x" * 127, "y" * 128, "z" * 256, "é" * 129)
 GIANT = 200_000
-NOT_UTF8 = (b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xc0\x80", b"\xe0\x80\xaf", b"\xf4\x90\x80\x80", b"\xc3")
+NOT_UTF8 = (
+    b"\xff",
+    b"\xc3\x28",
+    b"\xed\xa0\x80",
+    b"\xed\xbf\xbf",
+    b"\xc0\x80",
+    b"\xe0\x80\xaf",
+    b"\xf4\x90\x80\x80",
+    b"\xc3",
+)
 _DEEPEST = 5
 
 

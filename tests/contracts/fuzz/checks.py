@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import traceback
 from collections import Counter
@@ -17,13 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from confluent_kafka.schema_registry.error import SchemaRegistryError
-from fuzz.batches import GOOD, NOW, Batch
 
 from consumer.contracts.avro import ArrowDecoder, Decoded, ReferenceDecoder, decoder
 from consumer.contracts.events import EventReader, EventWriter
 from consumer.contracts.registry import SchemaRegistry
 from consumer.contracts.schemas import WriterSchemas, latest
 from consumer.contracts.transaction import EVENT_SCHEMA, FIELDS, Limits, columns_from_dicts, refuse_impossible
+from fuzz.batches import GOOD, NOW, Batch
 
 LIMITS = Limits(max_future_seconds=300, max_age_days=1825, max_text_bytes=256)
 _ALONE = 8
@@ -165,7 +164,9 @@ def _new_reader(batch: Batch) -> EventReader:
     return EventReader(WriterSchemas(name, registry), batch.fields)
 
 
-_NEIGHBOURS = EventWriter("transaction", latest("transaction").header).write(columns_from_dicts([GOOD] * 3, EVENT_SCHEMA))
+_NEIGHBOURS = EventWriter("transaction", latest("transaction").header).write(
+    columns_from_dicts([GOOD] * 3, EVENT_SCHEMA)
+)
 
 
 def _reader(batch: Batch, expect: Callable[[bool, str], None]) -> Decoded:
@@ -207,7 +208,9 @@ def _door(decoded: Decoded, expect: Callable[[bool, str], None]) -> Decoded:
     expect(sorted(positions) == sorted(before), "a position was lost or doubled")
     let_in = set(checked.positions.tolist())
     for position, row in zip(decoded.positions.tolist(), decoded.batch.to_pylist(), strict=True):
-        expect(_is_possible(row) == (position in let_in), f"a row was {'' if position in let_in else 'not '}let in wrongly")
+        expect(
+            _is_possible(row) == (position in let_in), f"a row was {'' if position in let_in else 'not '}let in wrongly"
+        )
     return checked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import psutil
+
 from fuzz.batches import SIZE, Batch, batch
 from fuzz.checks import Finding, Outcome, finding
 
 Check = Callable[[Batch], Outcome]
 
-_SPAWN = multiprocessing.get_context("spawn")
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["fuzz.checks"])  # importing it takes a process seconds
 _WARM = 0.3
 """The part of a run in which memory may still grow: libraries fill their caches."""
 _FEWEST = 50
@@ -61,7 +64,9 @@ class _Done:
 
 def _serve(orders: Connection, seed: int, check: Check) -> None:
     """The process: answers (number, size, singly) with _Done; singly, with each payload's number before it is read."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that reports
     me = psutil.Process()
+    orders.send(None)
     while (order := orders.recv()) is not None:
         number, size, singly = order
         made = batch(seed, number, size)
@@ -77,10 +82,11 @@ class _Process:
     """A process and the batch it works on."""
 
     def __init__(self, seed: int, check: Check) -> None:
-        self.pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(theirs, seed, check), daemon=True)
+        self.pipe, theirs = _FORKS.Pipe()
+        self._process = _FORKS.Process(target=_serve, args=(theirs, seed, check), daemon=True)
         self._process.start()
         theirs.close()
+        self.pipe.recv()  # it is ready: what it takes to start counts for no batch
         self.number = self.size = 0
         self.since = 0.0
         self.memory_mb: list[float] = []
@@ -111,16 +117,19 @@ class _Process:
 
 
 def run(
-    seed: int,
+    report: Report,
     payloads: int,
     check: Check,
     *,
     processes: int = 2,
     limit_seconds: float = 120.0,
-    tell: Callable[[Report], None] = lambda report: None,
-) -> Report:
-    """Check that many payloads; `tell` hears of each batch. A finding does not end a run, nor does a process's death."""
-    report, started = Report(seed), time.monotonic()
+    tell: Callable[[], None] = lambda: None,
+) -> None:
+    """Check that many payloads of the report's seed; `tell` is called after each batch, when the report has it.
+
+    A finding does not end a run, nor does a process's death.
+    """
+    seed, started = report.seed, time.monotonic()
     orders = iter([(at // SIZE, min(SIZE, payloads - at)) for at in range(0, payloads, SIZE)])
     idle = [_new(report, seed, check) for _ in range(processes)]
     at_work: list[_Process] = []
@@ -145,13 +154,12 @@ def run(
                     _add(report, done, each)
                 idle.append(each)
                 report.seconds = time.monotonic() - started
-                tell(report)
+                tell()
         for each in idle:
             each.finish()
     finally:
         for each in (*at_work, *idle):
             each.kill()
-    return report
 
 
 def _new(report: Report, seed: int, check: Check) -> _Process:

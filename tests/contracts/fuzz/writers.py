@@ -103,11 +103,16 @@ def evolved(rng: Random, base: Schema) -> Schema:
 
 
 _JUNK: tuple[Any, ...] = (
-    None, True, -1, 1.5, 2**70, "", "long", "é", "Generated", [], {}, ["null"], {"type": "record"}, {"type": "error"}, "fixed",
-    {"type": "fixed", "name": "Junk", "size": -1}, {"type": "fixed", "name": "Junk", "size": "4"}, {"type": ["null", "long"]},
-    {"type": "enum", "name": "Junk", "symbols": {"A": 1}}, {"type": "array"}, {"type": "map", "values": ["null", ["null"]]},
-    {"type": "fixed", "name": "Junk", "size": 2**40}, {"type": "array", "items": {"type": "fixed", "name": "Z", "size": 0}},
-)  # fmt: skip
+    *(None, True, -1, 1.5, 2**70, "", "long", "é", "Generated", "fixed", [], {}, ["null"]),
+    {"type": "record"},
+    {"type": "error"},
+    {"type": "array"},
+    {"type": ["null", "long"]},
+    {"type": "map", "values": ["null", ["null"]]},
+    {"type": "enum", "name": "Junk", "symbols": {"A": 1}},
+    *({"type": "fixed", "name": "Junk", "size": size} for size in (-1, "4", 1.5, 2**40)),
+    {"type": "array", "items": {"type": "fixed", "name": "Junk", "size": 0}},
+)
 
 
 def malformed(rng: Random, schema: Schema) -> str:
