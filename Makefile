@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHADOW := $(BIN)/bnpl-shadow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench up down status lock clean
+.PHONY: help setup demo test lint format bench fuzz up down status lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: setup ## Format the code and mend what can be mended
 
 bench: setup ## Measure what docs/benchmarks.md shows, on a stack of its own
 	@$(SHADOW) bench
+
+fuzz: setup ## Fuzz the decode path with a million payloads in both codecs
+	@PYTHONPATH=tests:tests/contracts $(BIN)/python -m fuzz
 
 up: setup ## Keep Kafka, ClickHouse, score and sink running until Ctrl-C
 	@$(SHADOW) run

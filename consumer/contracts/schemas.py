@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -39,7 +39,7 @@ class NamedSchema:
     version: int
     schema: Schema
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """What a message written with this schema begins with under single-object encoding."""
         canonical = fastavro.schema.to_parsing_canonical_form(self.schema)
@@ -136,8 +136,32 @@ class WriterSchemas:
 def _usable(schema: Schema, schema_id: int) -> Schema:
     try:
         fastavro.parse_schema(schema)
+        sound = _is_sound(schema)
     except Exception:  # noqa: BLE001 fastavro meets a malformed schema with whatever its own code then raises
+        sound = False
+    if not sound:
         raise InvalidRecord(
             "unusable_schema", f"schema id {schema_id} is malformed or refers to types that it does not define"
-        ) from None
+        )
     return schema
+
+
+def _is_sound(schema: Any) -> bool:
+    """What fastavro takes on trust, and stumbles over in a body."""
+    match schema:
+        case list():
+            return all(map(_is_sound, schema))
+        case {"type": "record"}:
+            fields = schema.get("fields")
+            return isinstance(fields, list) and all(
+                isinstance(each["name"], str) and _is_sound(each["type"]) for each in fields
+            )
+        case {"type": "fixed"}:
+            return type(schema["size"]) is int and schema["size"] >= 0
+        case {"type": "enum"}:
+            symbols = schema["symbols"]
+            return isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols)
+        case {"type": "array", "items": inner} | {"type": "map", "values": inner} | {"type": inner}:
+            return _is_sound(inner)
+        case _:
+            return isinstance(schema, str)

@@ -14,9 +14,12 @@ from consumer.errors import InvalidRecord
 
 _FIXED_WIDTH = {"float": 4, "double": 8, "null": 0}
 _LONGEST_VARINT = 10
-_DEEPEST = 64
-_MOST_EMPTY_ITEMS = 10_000
-"""Items of no bytes (nulls, empty records) that one body may claim: its length bounds all others, but not these."""
+_DEEPEST = 150
+"""Values within values, as records, arrays, maps and unions hold them: at most four Python frames each."""
+_MOST_EMPTY = 10_000
+"""Items and fields of no bytes (nulls, empty records) that one body may claim: its length bounds all others, but not
+these. A schema may multiply them too: ten empty records in a record, ten of those in the next, …
+"""
 
 
 def check(body: bytes, schema: Any, named: Mapping[str, Any]) -> None:
@@ -36,13 +39,20 @@ class _Walk:
         self.named = named
         self.at = 0
         self.depth = 0
-        self.empty_items = 0
+        self.empty = 0
         self.field = "the record"
 
     def value(self, schema: Any) -> None:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise InvalidRecord("too_deep", f"{self.field} nests values more than {_DEEPEST} deep")
         if isinstance(schema, list):
-            self.union(schema)
-            return
+            self.value(schema[self.index(len(schema))])
+        else:
+            self.typed(schema)
+        self.depth -= 1
+
+    def typed(self, schema: Any) -> None:
         if isinstance(schema, str):
             schema = self.named.get(schema, {"type": schema})
         kind = schema["type"]
@@ -108,16 +118,11 @@ class _Walk:
         return chosen
 
     def record(self, fields: list[dict[str, Any]]) -> None:
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise InvalidRecord("too_deep", f"{self.field} nests records more than {_DEEPEST} deep")
         for field in fields:
             self.field = f"field {field['name']}"
+            start = self.at
             self.value(field["type"])
-        self.depth -= 1
-
-    def union(self, branches: list[Any]) -> None:
-        self.value(branches[self.index(len(branches))])
+            self.bound_empty(start)
 
     def text(self) -> None:
         try:
@@ -142,7 +147,11 @@ class _Walk:
         if keyed:
             self.text()
         self.value(schema)
+        self.bound_empty(start)
+
+    def bound_empty(self, start: int) -> None:
+        """Count the value that began at `start` if it had no bytes."""
         if self.at == start:
-            self.empty_items += 1
-            if self.empty_items > _MOST_EMPTY_ITEMS:
-                raise InvalidRecord("too_many_items", f"{self.field} has over {_MOST_EMPTY_ITEMS} items of no bytes")
+            self.empty += 1
+            if self.empty > _MOST_EMPTY:
+                raise InvalidRecord("too_many_items", f"{self.field} has over {_MOST_EMPTY} values of no bytes")

@@ -152,6 +152,16 @@ def test_a_writer_that_lacks_a_required_field_or_gives_it_another_type_is_refuse
         assert ids(decoded) == ["ok"]
 
 
+def test_a_reason_holds_none_of_the_frames_it_came_through_however_often_it_is_told() -> None:
+    lacking = changed("drop", name="amount")
+    with_it = reader(_1=lacking)
+    values = [*framed(confluent(1), lacking, [transaction()]) * 3, HEADER + b"\xff" * 40, HEADER + b"\x02\xff", None]
+    for _ in range(2):
+        rejected = with_it.read(values).rejected
+        assert len(rejected) == len(values)
+        assert [bad.reason for bad in rejected if bad.reason.__traceback__ or bad.reason.__context__] == []
+
+
 @pytest.mark.parametrize(
     "field",
     [
