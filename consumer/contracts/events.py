@@ -71,11 +71,12 @@ class EventReader:
         if header in self._refused:
             raise self._refused[header]
         if header not in self._parsers:
-            schema = self._writers.find(header)
             try:
+                schema = self._writers.find(header)
                 self._parsers[header] = _Parser(schema, header, self._fields, self.labels_stripped)
             except InvalidRecord as reason:
-                self._refused[header] = reason
+                if reason.error != "unknown_schema":  # that one may be registered yet
+                    self._refused[header] = reason
                 raise
         return header
 
