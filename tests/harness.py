@@ -347,6 +347,11 @@ def score_lag(settings: Settings) -> LagReader:
     return LagReader(settings, settings.score_group, [settings.topic_transactions])
 
 
+def sink_lag(settings: Settings) -> LagReader:
+    """To ask how far the sink group is; a context manager."""
+    return LagReader(settings, settings.sink_group, [settings.topic_shadow_scores])
+
+
 def wait_scored(settings: Settings, seconds: float = 30) -> None:
     """Wait until the score group has committed everything that is in its topic."""
     with score_lag(settings) as lag:
