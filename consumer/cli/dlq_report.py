@@ -183,10 +183,14 @@ def hex_lines(value: bytes) -> str:
 
 
 def _table(head: Row, rows: Iterable[Row]) -> Iterator[str]:
+    """Columns side by side; one of numbers stands to the right."""
     lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    columns = [
+        (max(map(len, column)), ">" if all(each.replace(",", "").isdigit() for each in column[1:]) else "<")
+        for column in zip(*lines, strict=True)
+    ]
     for line in lines:
-        yield "  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip()
+        yield "  ".join(f"{text:{way}{width}}" for text, (width, way) in zip(line, columns, strict=True)).rstrip()
 
 
 def _shown(text: str) -> str:

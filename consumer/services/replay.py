@@ -86,11 +86,12 @@ class Replayer:
         while self._producer.flush(_WAIT_SECONDS):  # by short waits, so that Ctrl-C is heard
             if deadline.passed:
                 raise KafkaUnavailable(f"the broker did not take {len(records)} records within {self._seconds:.0f} s")
-        for at, error in failed.items():
-            cause = _named(as_error(KafkaException(error)))
-            if isinstance(cause, Fenced) or not isinstance(cause, Fatal):
-                raise cause
-            raise Fatal(f"letter {_short(letters[at])} cannot be sent to {records[at]['topic']} again: {cause}")
+        causes = {at: _named(as_error(KafkaException(error))) for at, error in failed.items()}
+        for at, cause in causes.items():
+            if isinstance(cause, Fatal) and not isinstance(cause, Fenced):
+                raise Fatal(f"letter {_short(letters[at])} cannot be sent to {records[at]['topic']} again: {cause}")
+        for cause in causes.values():  # one that is refused takes the others of its transaction with it
+            raise cause
         return [places[at] for at in range(len(records))]
 
     def _produce(self, record: dict[str, Any], deadline: Deadline) -> None:

@@ -28,6 +28,7 @@ from harness import (
     wait_stored,
 )
 
+from consumer.cli.dlq_report import hex_lines
 from consumer.cli.trace_report import report
 from consumer.clock import utc_now
 from consumer.contracts.dead_letter import Coordinates, Replay, marker_names
@@ -399,6 +400,7 @@ def test_a_value_is_handed_out_on_demand_only(settings: Settings, commands: Comm
     assert "secret" not in shown.output
     assert "value     7 bytes, --value hands it out" in shown.output
     assert "note: \\u001b[2Jcleared" in shown.output
+    assert hex_lines(b"\x00secret" * 3).splitlines()[1] == f"00000010  {b'ecret'.hex(' '):{len('00 ' * 16) - 1}}  ecret"
     commands.run(settings, "dlq", "show", "0/0", "--value", str(tmp_path / "value"))
     assert (tmp_path / "value").read_bytes() == b"\x00secret"
     assert commands.run(settings, "dlq", "show", "0/0", "--value", "-").output == "\x00secret"
