@@ -14,6 +14,8 @@ from typing import Self
 from consumer.contracts.avro import Rejected
 from consumer.contracts.schemas import latest
 
+_LETTER, _MARKER = "dead_letter_headers", "replay_marker_headers"
+"""Kinds of schemas/."""
 _LONGEST_NUMBER = 9
 """Digits of an attempt's number; headers come from outside and may hold anything."""
 
@@ -65,22 +67,24 @@ class Replay:
 @cache
 def header_names() -> dict[str, str]:
     """Field of the headers' schema → name on the wire."""
-    return _names("dead_letter_headers")
+    return {field: wire for wire, field in _fields(_LETTER).items()}
 
 
 @cache
 def marker_names() -> dict[str, str]:
     """The same for the headers of a marker; a record with the header `marker_names()["of"]` is no dead letter."""
-    return _names("replay_marker_headers")
+    return {field: wire for wire, field in _fields(_MARKER).items()}
 
 
-def _names(kind: str) -> dict[str, str]:
-    return {each["name"]: each["header"] for each in latest(kind).schema["fields"]}
+@cache
+def _fields(kind: str) -> dict[str, str]:
+    """Name on the wire → field."""
+    return {each["header"]: each["name"] for each in latest(kind).schema["fields"]}
 
 
 def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime) -> list[tuple[str, bytes | None]]:
     """The record's own headers, then ours. A record that was dead-lettered before keeps when it first failed."""
-    names, before = header_names(), _told(own, header_names())
+    names, before = header_names(), _told(own, _LETTER)
     told = {
         "topic": source.topic,
         "partition": str(source.partition),
@@ -97,7 +101,7 @@ def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime
 
 def refusal(found: Headers) -> Refusal | None:
     """What a record's headers say as those of a dead letter; None when it is none."""
-    told = _told(found, header_names())
+    told = _told(found, _LETTER)
     try:
         source = Coordinates(told["topic"], int(told["partition"]), int(told["offset"]))
         stage, error = told["stage"], told["exception_class_name"]
@@ -118,7 +122,7 @@ def replay_headers(letter: Headers) -> list[tuple[str, bytes | None]]:
     """What a letter's record carries when it is produced again: its own headers, and what lets a second failure count
     on.
     """
-    names, told = header_names(), _told(letter, header_names())
+    names, told = header_names(), _told(letter, _LETTER)
     kept = {"attempt": str(max(1, _attempt(told))), "first_failed_at": told.get("first_failed_at")}
     ours = [(names[field], value.encode()) for field, value in kept.items() if value is not None]
     return [*_without_ours(letter), *ours]
@@ -126,7 +130,8 @@ def replay_headers(letter: Headers) -> list[tuple[str, bytes | None]]:
 
 def was_replayed(found: Headers) -> bool:
     """Whether a record of an event topic came there by a replay."""
-    return "attempt" in _told(found, header_names())
+    name = header_names()["attempt"]
+    return any(each == name for each, _ in found)
 
 
 def marker_headers(replay: Replay) -> list[tuple[str, bytes | None]]:
@@ -143,21 +148,22 @@ def marker_headers(replay: Replay) -> list[tuple[str, bytes | None]]:
 
 def is_marker(found: Headers) -> bool:
     """Whether a record of a dead-letter topic is a marker of a replay, and so no dead letter."""
-    return any(name == marker_names()["of"] for name, _ in found)
+    name = marker_names()["of"]
+    return any(each == name for each, _ in found)
 
 
 def replay(topic: str, found: Headers) -> Replay | None:
     """What a marker's headers say, read in `topic`; None when they cannot be understood."""
-    told = _told(found, marker_names())
+    told = _told(found, _MARKER)
     try:
         return Replay(Coordinates.parse(f"{topic}/{told['of']}"), Coordinates.parse(told["to"]), told.get("at", ""))
     except (KeyError, ValueError):
         return None
 
 
-def _told(found: Headers, names: dict[str, str]) -> dict[str, str]:
-    """The headers of these names, by field; the last of several counts."""
-    fields = {wire: field for field, wire in names.items()}
+def _told(found: Headers, kind: str) -> dict[str, str]:
+    """The headers that a schema names, by field; the last of several counts."""
+    fields = _fields(kind)
     return {fields[name]: value.decode(errors="replace") for name, value in found if name in fields and value}
 
 

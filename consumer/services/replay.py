@@ -126,7 +126,7 @@ def _named(error: BnplError) -> BnplError:
     if isinstance(error, Fenced):
         return Fenced(
             "another `bnpl-shadow dlq replay` took over, or this one stood still for longer than "
-            "BNPL_TRANSACTION_TIMEOUT_MS; what it had begun is undone, and those letters wait"
+            "BNPL_TRANSACTION_TIMEOUT_MS; what it had begun is undone, and `bnpl-shadow dlq ls` tells how things stand"
         )
     return error
 

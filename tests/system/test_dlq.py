@@ -31,7 +31,7 @@ from harness import (
 from consumer.cli.dlq_report import hex_lines
 from consumer.cli.trace_report import report
 from consumer.clock import utc_now
-from consumer.contracts.dead_letter import Coordinates, Replay, marker_names
+from consumer.contracts.dead_letter import Replay, marker_names
 from consumer.errors import Fatal, Fenced
 from consumer.scoring.controller import ShadowModeController
 from consumer.services.replay import Replayer
@@ -306,9 +306,11 @@ def test_what_is_no_letter_of_a_record_is_not_replayed_and_each_says_why(
     assert "no dead letter there" in told["0/5"]
     assert read_topic(settings, ours) == []
 
-    found, (replay_,) = replayed(settings)
-    assert replay_.of == Coordinates(topic, 0, 6)
-    assert found.passed_over == {"foreign": 3, "line": 1, "withheld": 1}
+    done = commands.run(settings, "dlq", "replay", "0/6", "--json")
+    assert [each["letter"] for each in json.loads(done.output)["letters"]] == ["0/6"]
+    found, none = replayed(settings)
+    assert none == []
+    assert found.passed_over == {"foreign": 3, "line": 1, "withheld": 1, "replayed": 1}
     (record,) = read_topic(settings, ours)
     assert (record.key(), record.value()) == (b"k", None)
 
@@ -322,7 +324,7 @@ def test_what_is_no_letter_of_a_record_is_not_replayed_and_each_says_why(
     assert commands.run(settings, "dlq", "replay", "0/1", "--all").process.returncode == 2
 
 
-def test_filters_narrow_and_the_oldest_are_replayed_first(settings: Settings) -> None:
+def test_filters_narrow_and_the_oldest_are_replayed_first(settings: Settings, commands: Commands) -> None:
     now = utc_now().replace(microsecond=0)
     kinds = [("decode", "truncated"), ("validate", "oversized"), ("validate", "negative"), ("decode", "truncated")]
     send(
@@ -357,6 +359,23 @@ def test_filters_narrow_and_the_oldest_are_replayed_first(settings: Settings) ->
     assert [each.refusal.source.offset for each in surveyed(settings, 2).newest if each.refusal] == [0, 1]
     (both, _, _) = (found.letters for _, found in sorted(surveyed(settings).counts.items()))
     assert both == 2
+
+    options = [
+        "--stage",
+        "decode",
+        "--class",
+        "truncated",
+        "--since",
+        "210m",
+        "--until",
+        "30m",
+        "--state",
+        "waiting",
+        "--max",
+        "5",
+    ]
+    shown = json.loads(commands.run(settings, "dlq", "ls", *options, "--json").output)
+    assert [each["source"] for each in shown["letters"]] == [f"{settings.topic_transactions}/0/3"]
 
     def chosen(limit: int, **narrowed: Any) -> tuple[list[int], int]:
         found = plan(settings, Wanted(filter=Filter(**narrowed), limit=limit))
