@@ -1,4 +1,6 @@
-"""What `bnpl-shadow dlq` prints: texts for people, documents for programs. Nothing here reads a record's value."""
+"""What `bnpl-shadow dlq` prints: texts for people, documents for programs. Of a value they tell the size; only
+`hex_lines` shows one.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,14 @@ def survey_text(found: Survey) -> str:
     ]
     lines = list(_table(("stage", "class", "state", "letters", "first", "last"), counts))
     if found.newest:
-        lines += [
-            "",
-            *_table(("letter", "refused", "class", "state", "attempt", "from", "why"), map(_row, found.newest)),
-        ]
+        lines += ["", *_letters(found.newest)]
     if left := found.total - len(found.newest):
         lines += ["", f"and {left:,} older ones; --max lists more"]
     return "\n".join(lines)
+
+
+def _letters(shown: Sequence[Letter]) -> Iterator[str]:
+    yield from _table(("letter", "refused", "class", "state", "attempt", "from", "why"), map(_row, shown))
 
 
 def _row(letter: Letter) -> Row:
@@ -139,17 +142,15 @@ def story_document(found: Story) -> dict[str, Any]:
 
 def plan_text(plan: Plan, done: list[Replay], dry_run: bool) -> str:
     """What was replayed, or would be, and what was not."""
-    lines = []
-    if dry_run:
-        lines += list(_table(("letter", "refused", "class", "state", "attempt", "from", "why"), map(_row, plan.chosen)))
-    else:
-        rows = [(f"{each.of.partition}/{each.of.offset}", str(each.to)) for each in done]
-        lines += list(_table(("letter", "replayed to"), rows))
     count = len(plan.chosen)
+    letters = f"{count:,} letter{'s' * (count != 1)}"
     if not count:
         lines = ["nothing to replay"]
+    elif dry_run:
+        lines = [*_letters(plan.chosen), "", f"{letters} would be replayed"]
     else:
-        lines += ["", f"{count:,} letters {'would be' if dry_run else 'were'} replayed"]
+        rows = [(f"{each.of.partition}/{each.of.offset}", str(each.to)) for each in done]
+        lines = [*_table(("letter", "replayed to"), rows), "", f"{letters} were replayed"]
     if plan.left:
         lines.append(f"{plan.left:,} more fit, beyond --max")
     lines += [f"{number:,} passed over: {WHY_NOT[state]}" for state, number in sorted(plan.passed_over.items())]
