@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     """How many records of a partition must have been seen before the share counts."""
     dead_letter_max_consecutive: Positive = 100
     """A service stops at this many bad records in a row in one partition."""
+    dead_letter_max_attempts: Positive = 3
+    """A record that was refused so often is parked: `bnpl-shadow dlq replay` leaves it alone unless told otherwise."""
 
     # privacy
     pseudonym_key: SecretStr | None = None

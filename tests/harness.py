@@ -107,12 +107,21 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def forget_dead_members_soon(settings: Settings, *groups: str) -> None:
     """A killed member holds its partitions until its session ends: three seconds in these groups."""
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
     for group in groups:
-        resource = ConfigResource(ResourceType.GROUP, group)
-        for key, value in (("consumer.heartbeat.interval.ms", "500"), ("consumer.session.timeout.ms", "3000")):
-            resource.add_incremental_config(ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET))
-        admin.incremental_alter_configs([resource])[resource].result(20)
+        _alter(settings, ResourceType.GROUP, group, "consumer.heartbeat.interval.ms", "500")
+        _alter(settings, ResourceType.GROUP, group, "consumer.session.timeout.ms", "3000")
+
+
+def alter_topic(settings: Settings, topic: str, key: str, value: str) -> None:
+    """Set one of a topic's settings on the broker."""
+    _alter(settings, ResourceType.TOPIC, topic, key, value)
+
+
+def _alter(settings: Settings, kind: ResourceType, name: str, key: str, value: str) -> None:
+    resource = ConfigResource(kind, name)
+    resource.add_incremental_config(ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET))
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    admin.incremental_alter_configs([resource])[resource].result(20)
 
 
 # services
@@ -336,6 +345,11 @@ def committed(lag: LagReader) -> int:
 def score_lag(settings: Settings) -> LagReader:
     """To ask how far the score group is; a context manager."""
     return LagReader(settings, settings.score_group, [settings.topic_transactions])
+
+
+def sink_lag(settings: Settings) -> LagReader:
+    """To ask how far the sink group is; a context manager."""
+    return LagReader(settings, settings.sink_group, [settings.topic_shadow_scores])
 
 
 def wait_scored(settings: Settings, seconds: float = 30) -> None:

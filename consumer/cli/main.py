@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sink": ("consumer.cli.sink:command", "The sink service: shadow events to ClickHouse."),
     "check": ("consumer.cli.check:command", "Verify everything they need, and print every fault with its remedy."),
     "trace": ("consumer.cli.trace:command", "Follow one transaction, or find where it got stuck."),
+    "dlq": ("consumer.cli.dlq:command", "See dead letters, and replay them once their cause is mended."),
     "lag": ("consumer.cli.lag:command", "Show how far score and sink are behind, and whether they catch up."),
     "rescore": ("consumer.cli.rescore:command", "Score history again with other models, beside the live rows."),
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),

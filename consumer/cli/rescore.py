@@ -12,7 +12,7 @@ import click
 from consumer import logs
 from consumer.cli.progress import progress
 from consumer.cli.signals import stop_on_signals
-from consumer.cli.trace import Since
+from consumer.cli.when import Since
 from consumer.clock import utc_now
 from consumer.errors import ConfigurationError, Fatal
 from consumer.scoring.load import load_controller

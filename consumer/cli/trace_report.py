@@ -19,8 +19,9 @@ _LARGEST = 5
 def report(trace: Trace) -> str:
     """All sendings, one after the other."""
     count = len(trace.sendings)
-    head = f"transaction {trace.transaction_id}"
-    lines = [head + (f": sent {count} times" if count > 1 else "")]
+    replays = sum(each.replay_of is not None for each in trace.sendings)
+    sent = f": sent {count} times" if count > 1 else ""
+    lines = [f"transaction {trace.transaction_id}{sent}{f', {replays} of them by a replay' if replays else ''}"]
     for number, sending in enumerate(trace.sendings, 1):
         lines += ["", *([f"sending {number} of {count}", ""] if count > 1 else []), *_sending(sending, trace)]
     return "\n".join([*lines, "", f"({trace.searched})"])
@@ -38,6 +39,8 @@ def _sending(sending: Sending, trace: Trace) -> Iterator[str]:
 
 def _event(sending: Sending, trace: Trace) -> Iterator[str]:
     event = sending.event
+    if sending.replay_of:
+        yield from _row("replay of", f"dead letter {sending.replay_of}")
     if event is None:
         missing = "it never came into a topic" if sending.at.partition < 0 else _missing(trace)
         yield from _row("event", f"{sending.at}: {missing}")
@@ -63,6 +66,8 @@ def _letter(letter: Letter) -> Iterator[str]:
     yield from _row("dead letter", str(letter.at))
     yield from _row("  refused", f"at {letter.stage}: {letter.error}: {letter.message}")
     yield from _row("  first", f"{letter.first_failed_at}, attempt {letter.attempt}; in Kafka {_time(letter.arrived)}")
+    if letter.replayed_to:
+        yield from _row("  replayed", f"as {letter.replayed_to} at {letter.replayed_at}")
 
 
 def _prediction(prediction: Prediction, trace: Trace) -> Iterator[str]:

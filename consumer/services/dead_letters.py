@@ -63,12 +63,20 @@ def _source(message: Any) -> Coordinates:
 
 
 def _own_headers(message: Any) -> Headers:
-    """A record's own headers; none when the client cannot give them, as with a name that is not UTF-8."""
+    """A record's own headers; none when they cannot be read."""
+    found = headers_of(message)
+    if found is None:
+        log.warning("headers dropped", source=str(_source(message)), reason="the client cannot read their names")
+        return ()
+    return found
+
+
+def headers_of(message: Any) -> Headers | None:
+    """A record's headers; None when the client cannot give them, as with a name that is not UTF-8."""
     try:
         return message.headers() or ()
     except SystemError:
-        log.warning("headers dropped", source=str(_source(message)), reason="the client cannot read their names")
-        return ()
+        return None
 
 
 @dataclass

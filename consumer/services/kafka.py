@@ -125,13 +125,13 @@ def producer_config(settings: Settings) -> dict[str, Any]:
     )
 
 
-def transactional_producer(settings: Settings, group: str) -> Producer:
-    """The one producer of this instance in a group; an older one under the same id is fenced off.
+def transactional_producer(settings: Settings, transactional_id: str) -> Producer:
+    """The one producer under this id; an older one is fenced off, and what it had begun is committed or aborted.
 
     Raises KafkaUnavailable when the broker does not answer.
     """
     config = producer_config(settings) | {
-        "transactional.id": f"{group}-{settings.instance}",
+        "transactional.id": transactional_id,
         "transaction.timeout.ms": settings.transaction_timeout_ms,
         "delivery.timeout.ms": settings.transaction_timeout_ms,
         "socket.timeout.ms": min(NETWORK_TIMEOUT_MS, settings.transaction_timeout_ms),
@@ -158,18 +158,26 @@ def made(kind: Callable[[dict[str, Any]], Client], config: dict[str, Any]) -> Cl
 
 
 def require_topics(settings: Settings, *names: str) -> None:
-    """Ask once before starting: raises KafkaUnavailable when no broker answers, Fatal that names each topic that is
-    not there.
-    """
+    """Ask once: raises KafkaUnavailable when no broker answers, Fatal that names each topic that is not there."""
     client = admin(settings)
     try:
-        found = client.list_topics(timeout=NETWORK_TIMEOUT_MS / 1000).topics
+        found = client.list_topics(timeout=NETWORK_TIMEOUT_MS / 1000)
     except KafkaException as error:
         why = error.args[0].str()
         raise KafkaUnavailable(f"Kafka does not answer at {bootstrap_servers(settings)}: {why}") from error
-    missing = [name for name in names if name not in found]
+    if not found.brokers:
+        raise KafkaUnavailable(f"Kafka at {bootstrap_servers(settings)} is starting: no broker is ready")
+    missing = [name for name in names if name not in found.topics]
     if missing:
         raise Fatal(f"Kafka has no topic {', '.join(missing)}: run `bnpl-shadow topics apply`")
+
+
+_WAYS_OUT = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "; run `bnpl-shadow topics apply`",
+    KafkaError._UNKNOWN_TOPIC: "; run `bnpl-shadow topics apply`",
+    KafkaError.MSG_SIZE_TOO_LARGE: "; `bnpl-shadow check` tells what max.message.bytes the topic should have",
+    KafkaError.INVALID_RECORD: "; `bnpl-shadow check` tells whether the topic is compacted: then it needs keys",
+}
 
 
 def as_error(error: KafkaException) -> BnplError:
@@ -189,7 +197,8 @@ def as_error(error: KafkaException) -> BnplError:
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._AUTHENTICATION,
         KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
     ):
-        hint = "; run `bnpl-shadow topics apply`" if "UNKNOWN_TOPIC" in cause.name() else ""
-        return Fatal(f"Kafka refused: {cause.str()} ({cause.name()}){hint}")
+        return Fatal(f"Kafka refused: {cause.str()} ({cause.name()}){_WAYS_OUT.get(cause.code(), '')}")
     return KafkaUnavailable(f"Kafka: {cause.str()} ({cause.name()})")

@@ -39,7 +39,7 @@ from consumer.services.background import Background
 from consumer.services.crash import CrashPoint
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
-from consumer.services.kafka import as_error
+from consumer.services.kafka import as_error, require_topics
 from consumer.services.loop import Batch, Reader
 from consumer.services.observe import ScoreObserver
 from consumer.services.pulse import Pulse
@@ -177,11 +177,14 @@ class ScoreService:
             self.pulse.progress()
 
     def _recover(self) -> None:
-        """Abandon what was begun and read again from what is committed."""
+        """Abandon what was begun and read again from what is committed. Raises Fatal when there is nowhere to write: to
+        the client a topic that is gone looks like a broker that is slow.
+        """
         try:
             self._settle()
         except Retryable as error:
             log.warning("not committed", reason=str(error))
+        require_topics(self._settings, self._settings.topic_shadow_scores, self._settings.topic_dead_letters)
         self._transaction.abandon()
         self._meter.forget()
         self._group.rewind()

@@ -19,14 +19,14 @@ from __future__ import annotations
 import threading
 
 import pyarrow as pa
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from consumer.clock import Deadline
 from consumer.contracts.avro import Decoded
 from consumer.contracts.events import EventReader
 from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import WriterSchemas, latest
-from consumer.errors import KafkaUnavailable, Retryable
+from consumer.errors import Fatal, KafkaUnavailable, Retryable
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
 from consumer.services import loop
@@ -35,7 +35,7 @@ from consumer.services.clickhouse import connect, errors_named
 from consumer.services.crash import CrashPoint
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
-from consumer.services.kafka import made, producer_config
+from consumer.services.kafka import as_error, made, producer_config, require_topics
 from consumer.services.loop import Batch
 from consumer.services.observe import SinkObserver
 from consumer.services.pulse import Pulse
@@ -67,7 +67,7 @@ class SinkService:
         self._observer = SinkObserver(self.metrics, settings, TABLE)
         self._clickhouse = connect(settings)
         self._dead_letters = made(Producer, producer_config(settings) | {"on_delivery": self._delivered})
-        self._undelivered = 0
+        self._undelivered: list[KafkaError] = []
         self._insertion = Background()
         self._group = GroupMember(
             settings, settings.sink_group, [settings.topic_shadow_scores], self._settle, self.metrics
@@ -138,22 +138,29 @@ class SinkService:
             self.pulse.progress()
 
     def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
-        send_dead_letters(self._dead_letters, self._settings.topic_dead_letters, batch.messages, decoded.rejected)
+        topic = self._settings.topic_dead_letters
+        send_dead_letters(self._dead_letters, topic, batch.messages, decoded.rejected)
         waiting = self._dead_letters.flush(_FLUSH_SECONDS) if decoded.rejected else 0
-        failed, self._undelivered = self._undelivered, 0
-        if waiting or failed:
-            self.metrics.dead_letter_failures.inc(waiting + failed)
-            raise KafkaUnavailable(f"{waiting + failed} dead letters were not acknowledged")
+        failed, self._undelivered = self._undelivered, []
+        if not waiting and not failed:
+            return
+        self.metrics.dead_letter_failures.inc(waiting + len(failed))
+        for error in map(as_error, map(KafkaException, failed)):
+            if isinstance(error, Fatal):
+                raise Fatal(f"dead letters cannot be written to {topic}: {error}")
+        raise KafkaUnavailable(f"{waiting + len(failed)} dead letters were not acknowledged")
 
-    def _delivered(self, error: object, _: object) -> None:
-        self._undelivered += error is not None
+    def _delivered(self, error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            self._undelivered.append(error)
 
     def _recover(self) -> None:
-        """Read again from what is committed."""
+        """Read again from what is committed. Raises Fatal when there is no topic for dead letters any more."""
         try:
             self._settle()
         except Retryable as error:
             log.warning("not stored", reason=str(error))
+        require_topics(self._settings, self._settings.topic_dead_letters)
         self._meter.forget()
         self._clickhouse = connect(self._settings)  # the old one may still be in the middle of an insert
         self._group.rewind()

@@ -25,9 +25,9 @@ class Transaction:
     def __init__(self, settings: Settings, group: str, done: Callable[[int], None] = lambda _: None) -> None:
         """`done` is told the number of a step of `commit` when it is over."""
         self._settings = settings
-        self._group = group
+        self._id = f"{group}-{settings.instance}"
         self._done = done
-        self.producer: Producer = transactional_producer(settings, group)
+        self.producer: Producer = transactional_producer(settings, self._id)
         self._begun_by: Producer | None = None
         self._begun_at = 0.0
 
@@ -66,7 +66,7 @@ class Transaction:
         one's transaction, else aborts it, and lets the old one write nothing more.
         """
         if self._begun_by is not None:
-            self.producer = transactional_producer(self._settings, self._group)
+            self.producer = transactional_producer(self._settings, self._id)
             self._begun_by = None
 
     def abort(self) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -32,9 +32,12 @@ class TopicReader:
     answers in time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    ) -> None:
+        """To a `read_uncommitted` one a topic also holds what open transactions wrote."""
         config = consumer_config(settings, "bnpl-watch", "classic") | {"enable.partition.eof": True}
-        self._consumer = made(Consumer, config)
+        self._consumer = made(Consumer, config | {"isolation.level": isolation})
 
     def topics(self) -> set[str]:
         """The names of all topics."""

@@ -36,7 +36,12 @@ def full(older: Schema, newer: Schema) -> bool:
     return reads(newer, older) and reads(older, newer)
 
 
-REQUIRED = {"transaction": backward, "shadow_event": full, "dead_letter_headers": full}
+REQUIRED = {
+    "transaction": backward,
+    "shadow_event": full,
+    "dead_letter_headers": full,
+    "replay_marker_headers": full,
+}
 
 
 def pairs(name: str) -> list[tuple[NamedSchema, NamedSchema]]:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from harness import read_topic, running, send_events, simulated, wait_stored
+from harness import (
+    environment,
+    read_topic,
+    running,
+    send_events,
+    simulated,
+    stored,
+    wait_scored,
+    wait_stored,
+)
 
 from consumer.cli.main import COMMANDS, cli
 from consumer.cli.settings import markdown_table
@@ -65,6 +75,44 @@ def test_the_in_process_example_prints_a_decision_and_a_score(
     decision, score = capsys.readouterr().out.split()
     assert decision == "approve"
     assert 0 < float(score) < 1
+
+
+def test_the_round_trip_of_a_dead_letter_goes_as_the_readme_says(
+    settings: Settings, controller: ShadowModeController, tmp_path: Path
+) -> None:
+    """Poison, seen, mended, replayed, stored: every line of the block, one after the other."""
+    (block,) = [block for block in re.findall(r"```sh\n(.*?)```", README, re.S) if "dlq replay" in block]
+    lines = [line.partition("  #")[0].strip() for line in block.splitlines()]
+
+    def run(line: str) -> str:
+        place = next(iter(read_topic(settings, settings.topic_dead_letters)), None)
+        if place:
+            line = line.replace("PARTITION/OFFSET", f"{place.partition()}/{place.offset()}")
+        line = line.replace("TRANSACTION_ID", str(stored(settings, "any(transaction_id)")))
+        line = line.replace(".venv/bin/bnpl-shadow", f"{sys.executable} -m consumer")
+        given = {"cwd": tmp_path, "env": environment(settings), "timeout": 120}
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, **given)  # type: ignore[call-overload]
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        wait_scored(settings)
+        return str(done.stdout)
+
+    at = next(at for at, line in enumerate(lines) if line.endswith("make up"))
+    name, _, value = lines[at].removesuffix(" make up").partition("=")
+    mended = settings.model_copy(update={name.removeprefix("BNPL_").lower(): int(value)})
+    with running(ScoreService(settings, controller)):
+        _, _, seen, shown = map(run, lines[:at])
+    assert "validate  too_old  waiting       20" in seen
+    assert "refused   at validate: too_old" in shown
+    with running(ScoreService(mended, controller)), running(SinkService(mended)):
+        would, did, after = map(run, lines[at + 1 : -1])
+        wait_stored(settings, 10)
+        told = run(lines[-1])
+    assert "10 letters would be replayed\n10 more fit, beyond --max" in would
+    assert "10 letters were replayed\n10 more fit, beyond --max" in did
+    assert "validate  too_old  replayed       10" in after
+    assert "validate  too_old  waiting        10" in after
+    assert "sent 2 times, 1 of them by a replay" in told
+    assert int(stored(settings, "uniqExact(transaction_id)")) == 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))

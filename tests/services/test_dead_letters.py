@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
+
+import confluent_kafka
 import numpy as np
 import pytest
 from confluent_kafka import Producer
 from harness import (
+    HEADER_NAMES,
     Commands,
     committed,
     encoded,
@@ -153,3 +158,47 @@ def test_a_record_too_large_for_a_dead_letter_is_named_and_stops_nothing(
     message = dict(letter.headers() or ())["__connect.errors.exception.message"].decode()
     assert "its 3145728 bytes are too many for a dead letter and stay where they were read" in message
     assert len(shadow_events(settings)) == 1
+
+
+def send_with_header(settings: Settings, name: bytes) -> None:
+    """Produce rubbish with a header of any name by librdkafka itself: its Python client takes only text."""
+    (path,) = Path(confluent_kafka.__file__).parent.parent.glob("confluent_kafka.libs/librdkafka-*.so*")
+    kafka, why = ctypes.CDLL(str(path)), ctypes.create_string_buffer(512)
+    kafka.rd_kafka_conf_new.restype = kafka.rd_kafka_new.restype = ctypes.c_void_p
+    conf = ctypes.c_void_p(kafka.rd_kafka_conf_new())
+    address = (settings.kafka_bootstrap_servers or "").encode()
+    assert kafka.rd_kafka_conf_set(conf, b"bootstrap.servers", address, why, ctypes.sizeof(why)) == 0
+    producer = ctypes.c_void_p(kafka.rd_kafka_new(0, conf, why, ctypes.sizeof(why)))  # 0: a producer
+    size = ctypes.c_size_t
+    topic, partition, value, key, flags, header, end = 1, 3, 4, 5, 7, 9, 0  # rd_kafka_vtype_t
+    told = kafka.rd_kafka_producev(
+        producer,
+        *(topic, settings.topic_transactions.encode()),
+        *(partition, 0),
+        *(value, b"rubbish", size(7)),
+        *(key, b"k", size(1)),
+        *(flags, 2),  # copy the value
+        *(header, name, b"1", size(1)),
+        *(header, b"own", b"2", size(1)),
+        end,
+    )
+    assert told == 0
+    assert kafka.rd_kafka_flush(producer, 20_000) == 0
+    kafka.rd_kafka_destroy(producer)
+
+
+def test_a_record_whose_header_names_are_not_utf8_becomes_a_dead_letter_without_its_own_headers(
+    settings: Settings, controller: ShadowModeController
+) -> None:
+    """The client gives none of the headers of such a record."""
+    send_with_header(settings, b"readable")
+    send_with_header(settings, b"\xff\xfe")
+    with running(ScoreService(settings, controller)):
+        wait_scored(settings)
+    within, without = read_topic(settings, settings.topic_dead_letters)
+    ours = set(HEADER_NAMES.values())
+    assert {name for name, _ in within.headers() or ()} == ours | {"readable", "own"}
+    assert {name for name, _ in without.headers() or ()} == ours
+    for letter in (within, without):
+        assert (letter.key(), letter.value()) == (b"k", b"rubbish")
+        assert dict(letter.headers() or ())[HEADER_NAMES["exception_class_name"]] == b"unknown_framing"

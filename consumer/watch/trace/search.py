@@ -7,14 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from consumer.clock import Deadline
-from consumer.contracts.dead_letter import Coordinates, header_names
+from consumer.contracts.dead_letter import Coordinates, Refusal
 from consumer.services.clickhouse import connect, errors_named
 from consumer.services.rows import TABLE
 from consumer.settings import Settings
+from consumer.watch.letters import Letter, Progress, age, letters
 from consumer.watch.records import Ranges, TopicReader, newest_first
-
-Progress = Callable[[str, int, int], None]
-"""Told now and then: the topic, how many of its offsets were looked at, and of how many."""
 
 _CHUNK = 100_000
 """Offsets of a partition that are read at a time, the newest first."""
@@ -61,13 +59,24 @@ class Search:
         """Records of any key that hold the id as a string, of Avro or JSON."""
         return self._scan(topic, self._reader.held(topic, self._since), self._mentions, self._everything)
 
-    def letters(self, topic: str, sources: set[Coordinates]) -> list[Any]:
-        """Dead letters of records that were read at these places, or that hold the id."""
+    def letters(self, settings: Settings, places: set[Coordinates]) -> list[tuple[Letter, Refusal]]:
+        """Dead letters of records that were read at these places, or became them by a replay, or that hold the id;
+        the oldest first.
 
-        def ours(message: Any) -> bool:
-            return self._mentions(message) or source_of(message) in sources
+        Without `everything` a search ends where some are found, and goes on while all of those were refused before.
+        """
+        found: list[tuple[Letter, Refusal]] = []
+        held = self._reader.held(settings.topic_dead_letters, self._since)
+        for piece in letters(settings, self._reader, held, self._progress):
+            told = [(each, each.refusal) for each in piece if each.refusal]
+            found += [(each, why) for each, why in told if self._is_ours(each, why, places)]
+            if found and not self._everything and any(why.attempt == 1 for _, why in found):
+                break
+        return sorted(found, key=lambda each: age(each[0]))
 
-        return self._scan(topic, self._reader.held(topic, self._since), ours, self._everything)
+    def _is_ours(self, letter: Letter, why: Refusal, places: set[Coordinates]) -> bool:
+        came_of_it = letter.replay and letter.replay.to in places
+        return bool(came_of_it) or why.source in places or self._mentions(letter.record)
 
     def _mentions(self, message: Any) -> bool:
         value = message.value()
@@ -87,23 +96,6 @@ class Search:
                 break
         self._progress(topic, total, total)
         return sorted(found, key=lambda message: (message.timestamp()[1], message.partition(), message.offset()))
-
-
-def source_of(message: Any) -> Coordinates | None:
-    """Where the record of a dead letter was read; None when its headers do not tell."""
-    told = headers_of(message)
-    try:
-        return Coordinates(told["topic"], int(told["partition"]), int(told["offset"]))
-    except (KeyError, ValueError):
-        return None
-
-
-def headers_of(message: Any) -> dict[str, str]:
-    """Our headers of a dead letter, by their names in the schema."""
-    own = dict(message.headers() or ())
-    return {
-        name: own[wire].decode(errors="replace") for name, wire in header_names().items() if own.get(wire) is not None
-    }
 
 
 def partition_of(key: bytes, partitions: int) -> int:

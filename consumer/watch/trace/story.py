@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from consumer.contracts.dead_letter import Coordinates
 
-State = Literal["waiting for score", "dead letter", "waiting for sink", "stored", "unknown"]
+State = Literal["waiting for score", "dead letter", "replayed", "waiting for sink", "stored", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class Letter:
     stage: str
     error: str
     message: str
-    attempt: str
+    attempt: int
     first_failed_at: str
+    replayed_to: Coordinates | None = None
+    """The record that it became, when it was replayed."""
+    replayed_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Sending:
     predictions: list[Prediction]
     state: State
     told: str
+    replay_of: Coordinates | None = None
+    """The dead letter that was replayed as this record."""
 
 
 @dataclass(frozen=True)

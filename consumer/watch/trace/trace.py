@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from consumer.contracts.dead_letter import Coordinates
+from consumer.contracts.dead_letter import Coordinates, Refusal, was_replayed
 from consumer.contracts.events import EventReader
 from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import WriterSchemas, latest
@@ -17,11 +17,14 @@ from consumer.contracts.transaction import FIELDS
 from consumer.errors import ArtifactError, BnplError, Retryable
 from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.load import load_controller
+from consumer.services.dead_letters import headers_of
 from consumer.settings import Settings
+from consumer.watch import letters as dead_letters
 from consumer.watch.lag import LagReader, PartitionLag
+from consumer.watch.letters import Progress
 from consumer.watch.records import TopicReader
 from consumer.watch.trace.explain import recompute
-from consumer.watch.trace.search import Progress, Search, headers_of, source_of, stored_rows
+from consumer.watch.trace.search import Search, stored_rows
 from consumer.watch.trace.story import Event, Letter, Prediction, Sending, State, Trace
 
 _GROUP_PATIENCE_SECONDS = 3.0
@@ -61,6 +64,7 @@ class _Tracer:
         self._columns: dict[Coordinates, pa.RecordBatch] = {}
         self._away: dict[str, str] = {}
         self._away_passes = True
+        self._any_replayed = False
 
     def trace(self) -> Trace:
         rows: list[dict[str, Any]] = []
@@ -103,11 +107,12 @@ class _Tracer:
         predictions = self._predictions(reader, search, rows)
         sources = {_source(each.recorded) for each in predictions}
         events = self._found_events(reader, search, sources)
-        undecided = set(events) - sources
         letters: list[Letter] = []
-        if undecided or not predictions or self._everything or any(each.row is None for each in predictions):
-            own = {each.at for each in predictions if each.at}
-            letters = [_letter(each) for each in search.letters(settings.topic_dead_letters, set(events) | own)]
+        unstored = not predictions or any(each.row is None for each in predictions)
+        if set(events) - sources or unstored or self._any_replayed or self._everything:
+            places = set(events) | {each.at for each in predictions if each.at}
+            letters = [_letter(*each) for each in search.letters(settings, places)]
+            events |= self._refused_events(reader, {each.source for each in letters} - set(events))
         asked_clickhouse = not self._away
         scored = self._positions(settings.score_group, settings.topic_transactions)
         stored = self._positions(settings.sink_group, settings.topic_shadow_scores)
@@ -117,20 +122,21 @@ class _Tracer:
         refused: dict[Coordinates, list[Letter]] = defaultdict(list)
         for letter in letters:
             refused[self._record_of(letter, predictions)].append(letter)
+        replay_of = {letter.replayed_to: letter.at for letter in letters}
         found = []
         for at in sorted({*events, *by_source, *refused}, key=lambda each: (each.partition, each.offset)):
             if by_source[at]:
                 state, told = _stored_state(by_source[at][-1], refused[at], stored, clickhouse=asked_clickhouse)
             else:
                 state, told = _scored_state(at, refused[at], scored)
-            found.append(Sending(at, events.get(at), refused[at], by_source[at], state, told))
+            found.append(Sending(at, events.get(at), refused[at], by_source[at], state, told, replay_of.get(at)))
         return sorted(found, key=lambda each: each.event.arrived if each.event else datetime.min.replace(tzinfo=UTC))
 
     @staticmethod
     def _record_of(letter: Letter, predictions: list[Prediction]) -> Coordinates:
-        """The transaction that a letter belongs to; one of the sink's was read as a shadow event."""
+        """The transaction that a letter belongs to; one of the sink's was read, and replayed, as a shadow event."""
         for each in predictions:
-            if each.at == letter.source:
+            if each.at in (letter.source, letter.replayed_to):
                 return _source(each.recorded)
         return letter.source
 
@@ -151,6 +157,7 @@ class _Tracer:
         return self._read_predictions(search.keyed(topic), newest)
 
     def _read_predictions(self, messages: list[Any], rows: dict[str, dict[str, Any]]) -> list[Prediction]:
+        self._note_replayed(messages)
         decoded = self._events.read([message.value() for message in messages])
         found = []
         for position, event in zip(decoded.positions, decoded.batch.to_pylist(), strict=True):
@@ -165,6 +172,15 @@ class _Tracer:
             messages = [message for message in map(reader.at, sources) if message is not None]
         else:
             messages = search.mentioning(self._settings.topic_transactions)
+        return self._read_events(messages)
+
+    def _refused_events(self, reader: TopicReader, sources: set[Coordinates]) -> dict[Coordinates, Event]:
+        """Records that were refused, and replayed since: a search for what came of them has not met them."""
+        there = [each for each in sources if each.topic == self._settings.topic_transactions and each.partition >= 0]
+        return self._read_events([message for message in map(reader.at, there) if message is not None])
+
+    def _read_events(self, messages: list[Any]) -> dict[Coordinates, Event]:
+        self._note_replayed(messages)
         decoded = self._transactions.read([message.value() for message in messages])
         found = {}
         for row, position in enumerate(decoded.positions.tolist()):
@@ -179,6 +195,9 @@ class _Tracer:
             message = messages[bad.position]
             found[_place(message)] = Event(_arrived(message), None, str(bad.reason))
         return found
+
+    def _note_replayed(self, messages: list[Any]) -> None:
+        self._any_replayed |= any(was_replayed(headers_of(message) or ()) for message in messages)
 
     def _from_rows(self, rows: list[dict[str, Any]]) -> list[Sending]:
         """Without Kafka: what the table holds."""
@@ -239,7 +258,9 @@ class _Tracer:
 def _scored_state(at: Coordinates, letters: list[Letter], score: Positions) -> tuple[State, str]:
     """Of a record without a prediction."""
     if letters:
-        return "dead letter", f"refused at {letters[-1].stage}: {letters[-1].error}"
+        last = letters[-1]
+        why = f"refused at {last.stage}: {last.error}"
+        return ("replayed", f"{why}, then replayed as {last.replayed_to}") if last.replayed_to else ("dead letter", why)
     if score is None:
         return "unknown", "neither a shadow event nor a dead letter, and where score is could not be asked"
     group = score.get(at.partition)
@@ -287,17 +308,18 @@ def _arrived(message: Any) -> datetime:
     return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
 
 
-def _letter(message: Any) -> Letter:
-    told = headers_of(message)
+def _letter(letter: dead_letters.Letter, why: Refusal) -> Letter:
     return Letter(
-        at=_place(message),
-        arrived=_arrived(message),
-        source=source_of(message) or Coordinates("?", -1, -1),
-        stage=told.get("stage", "?"),
-        error=told.get("exception_class_name", "?"),
-        message=told.get("exception_message", "?"),
-        attempt=told.get("attempt", "?"),
-        first_failed_at=told.get("first_failed_at", "?"),
+        at=letter.at,
+        arrived=letter.arrived,
+        source=why.source,
+        stage=why.stage,
+        error=why.error,
+        message=why.message,
+        attempt=why.attempt,
+        first_failed_at=why.first_failed_at,
+        replayed_to=letter.replay.to if letter.replay else None,
+        replayed_at=letter.replay.at if letter.replay else None,
     )
 
 
