@@ -100,9 +100,7 @@ def seen_to_hang(service: ScoreService | SinkService, settings: Settings, hang: 
             hang.go.clear()
             yield
             assert hang.reached.wait(60)
-            status, body = eventually(
-                lambda: (seen := asked(server, "livez"))[0] == 503 and seen, 60, "it is not alive"
-            )
+            body = eventually(lambda: (seen := asked(server, "livez"))[0] == 503 and seen[1], 60, "it is not alive")
             (reason,) = json.loads(body)["reasons"]
             assert re.fullmatch(r"(the loop has not come round|no progress) for \d+ s, and \d+ records to read", reason)
             first = lag_seconds(server)
