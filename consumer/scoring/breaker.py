@@ -10,6 +10,7 @@ Being in time is all that counts: a call that raises in time has lost its own an
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 import weakref
@@ -18,10 +19,12 @@ from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
 
+from consumer.clock import Deadline
 from consumer.settings import Settings
 
 Matrix = npt.NDArray[np.float64]
@@ -31,6 +34,8 @@ Answer = Matrix | str
 
 TOO_SLOW = "TooSlow"
 SWITCHED_OFF = "SwitchedOff"
+
+_EXIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,9 @@ class Guard:
         self._budget, self._clock = budget, clock
         self._breaker = Breaker(budget.off_seconds)
         self._late: Future[Answer] | None = None
-        self._requests: SimpleQueue[_Request | None] = SimpleQueue()
-        # a daemon: one that never returns must not keep the process from ending
-        threading.Thread(target=_serve, args=(self._requests, call), name="model", daemon=True).start()
+        worker = _Worker(call)
+        worker.start()
+        self._requests = worker.requests
         weakref.finalize(self, self._requests.put, None)
 
     @property
@@ -114,11 +119,32 @@ class Guard:
         return promise.result()
 
 
-_Request = tuple[Matrix, Future[Answer]]
+class _Worker(threading.Thread):
+    """Makes one call after the other until it is handed None."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(name="model", daemon=True)  # a call that never returns must not keep the process from ending
+        self._call = call
+        self.requests: SimpleQueue[tuple[Matrix, Future[Answer]] | None] = SimpleQueue()
+        _WORKERS.add(self)
+
+    def run(self) -> None:
+        while (request := self.requests.get()) is not None:
+            matrix, promise = request
+            promise.set_result(attempt(self._call, matrix))
+            del request, matrix, promise  # while it waits for the next batch it keeps nothing of the last one
 
 
-def _serve(requests: SimpleQueue[_Request | None], call: Call) -> None:
-    while (request := requests.get()) is not None:
-        matrix, promise = request
-        promise.set_result(attempt(call, matrix))
-        del request, matrix, promise  # while it waits for the next batch it keeps nothing of the last one
+_WORKERS: WeakSet[_Worker] = WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Give calls that are nearly done the time to end: the interpreter would cut their threads off inside native code,
+    and some of that ends the process by SIGABRT then (python/cpython#87135).
+    """
+    workers, deadline = list(_WORKERS), Deadline.after(_EXIT_SECONDS)
+    for worker in workers:
+        worker.requests.put(None)
+    for worker in workers:
+        worker.join(deadline.remaining)

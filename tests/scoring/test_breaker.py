@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from harness import eventually
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import examples
 
 from consumer.scoring.breaker import SWITCHED_OFF, TOO_SLOW, Breaker, Budget, Guard, Matrix
+from consumer.settings import PROJECT
 
 OFF_SECONDS = 30.0
 
@@ -139,8 +143,9 @@ def test_a_call_that_raises_in_time_is_in_time() -> None:
 
 def test_a_guard_keeps_no_input_and_its_thread_ends_with_it() -> None:
     call = Held()
+    before = set(threading.enumerate())
     guard = Guard(call, Budget(60, OFF_SECONDS))
-    mine = threading.enumerate()[-1]
+    (mine,) = set(threading.enumerate()) - before
     assert mine.daemon
     call.go.set()
     gc.disable()
@@ -156,3 +161,20 @@ def test_a_guard_keeps_no_input_and_its_thread_ends_with_it() -> None:
         eventually(lambda: not mine.is_alive(), 30, "the thread ends")
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("seconds", [0.3, 3600])
+def test_a_process_ends_in_order_though_a_call_goes_on(seconds: float) -> None:
+    code = f"""
+import time
+import numpy as np
+from consumer.scoring.breaker import Budget, Guard
+
+def slow(matrix):
+    time.sleep({seconds})
+    return np.sort(matrix)
+
+print(Guard(slow, Budget(0.01, 60))(np.zeros(10)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=PROJECT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "TooSlow\n", "")
