@@ -33,7 +33,7 @@ from consumer.settings import Settings
 
 OF_MODELS = ("models", "champion_score", "consensus", "scored_at")
 OF_ITS_OWN = ("score_group", "topic_shadow_scores", "instance")
-BUDGET_SECONDS = 1.5
+BUDGET_SECONDS = 3.0
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Unruly:
             case "gives NaN":
                 return np.full((len(matrix), 2), np.nan)
             case "is slow":
-                self.go.wait(2 * BUDGET_SECONDS)
+                self.go.wait(1.5 * BUDGET_SECONDS)
             case "hangs":
                 self.go.wait(300)
         return np.full((len(matrix), 2), [0.75, 0.25])

@@ -53,9 +53,9 @@ def assert_holds(proof: Proof) -> None:
     assert told.pop("healthy") == {}
     together = told.pop("all failing")
     assert told == expected
-    assert {model: together[model] for model in MODELS} == {
-        model: FAILING[fault] for model, fault in zip(MODELS, itertools.cycle(FAILING), strict=False)
-    }
+    for model, fault in zip(MODELS, itertools.cycle(FAILING), strict=False):
+        assert together[model]
+        assert {*together[model]} <= {*FAILING[fault], *FAILING["slow"]}, "beside a slow one"
 
 
 def test_it_holds_on_the_newest_events_of_the_topic(settings: Settings, commands: Commands) -> None:
