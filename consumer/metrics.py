@@ -107,6 +107,9 @@ class Metrics:
             "bnpl_model_rules_agreement_total", "Whether model and rules both flag, or both do not.", "model", "agree"
         )
         self.model_errors = self._counter("bnpl_model_errors_total", "Scores not made, by reason.", "model", "error")
+        self.switched_off = self._gauge(
+            "bnpl_model_switched_off", "1 while a model is left out because a call took too long.", "model"
+        )
         self.model_info = self._gauge(
             "bnpl_model_info",
             "1 for each loaded model; sha256 is that of its set's manifest.",
@@ -157,6 +160,12 @@ class Metrics:
         self.dead_letter_failures = self._counter("bnpl_dlq_produce_failures_total", "Dead letters not acknowledged.")
         self.halted = self._gauge("bnpl_lane_halted", "1 once a fault that will not pass stops the loop.", "lane")
         self.halted.labels(lane).set(0)
+
+        # watchdog
+        self.stuck = self._counter(
+            "bnpl_lane_stuck_total", "Times that a loop was found stuck; the log has the stacks of all threads.", "lane"
+        )
+        self.stuck.labels(lane)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

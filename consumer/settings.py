@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     """How long the sink waits for a batch to fill: ClickHouse wants few large inserts, about one a second."""
     sink_max_records: Positive = 50_000
     """Rows of one insert at the most. A larger one costs ClickHouse less a row, and the sink more memory."""
+    model_budget_ms: Positive = 1000
+    """How long a batch waits for one model that is not linear, or for what prepares its input; then it is off."""
+    model_off_seconds: Positive = 30
+    """How long a model that took longer is left out before a batch tries it again."""
     transaction_timeout_ms: Annotated[int, Field(ge=1000, le=20_000)] = 10_000
     """After this long the broker aborts a transaction that is not committed."""
     max_poll_interval_ms: Annotated[int, Field(ge=30_000)] = 60_000

@@ -12,7 +12,7 @@ from consumer.errors import TRY_AGAIN, BnplError, Retryable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, one line of help)
-    "demo": ("consumer.cli.system:demo", "Run everything on simulated checkouts, and prove the result."),
+    "demo": ("consumer.cli.system:demo", "Run everything on simulated checkouts and prove the result."),
     "run": ("consumer.cli.system:run", "Keep stack and services running for events of your own."),
     "produce": ("consumer.cli.produce:command", "Send a file of transactions."),
     "up": ("consumer.cli.stack:up", "Start the local Kafka and ClickHouse."),
@@ -24,11 +24,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schemas": ("consumer.cli.prepare:schemas", "Register the event schemas with a registry."),
     "score": ("consumer.cli.score:command", "The score service: transactions to shadow events."),
     "sink": ("consumer.cli.sink:command", "The sink service: shadow events to ClickHouse."),
-    "check": ("consumer.cli.check:command", "Verify everything they need, and print every fault with its remedy."),
+    "check": ("consumer.cli.check:command", "Check all they need; print each fault with its remedy."),
     "trace": ("consumer.cli.trace:command", "Follow one transaction, or find where it got stuck."),
-    "dlq": ("consumer.cli.dlq:command", "See dead letters, and replay them once their cause is mended."),
-    "lag": ("consumer.cli.lag:command", "Show how far score and sink are behind, and whether they catch up."),
-    "rescore": ("consumer.cli.rescore:command", "Score history again with other models, beside the live rows."),
+    "prove-isolation": (
+        "consumer.cli.prove_isolation:command",
+        "Prove on newest events that no model changes a decision.",
+    ),
+    "dlq": ("consumer.cli.dlq:command", "See dead letters; replay them once their cause is mended."),
+    "lag": ("consumer.cli.lag:command", "Show how far behind score and sink are, and for how long."),
+    "rescore": ("consumer.cli.rescore:command", "Score history again with other models."),
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure speed, freshness and memory on a stack of its own."),
     "simulate": ("consumer.cli.simulate:command", "Write made-up transactions with their outcomes."),

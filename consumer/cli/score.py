@@ -34,7 +34,8 @@ def command(instance: str | None, artifact: str | None) -> None:
     logs.configure(settings.log_level, "score")
     stop = stop_on_signals()
     with StatusServer(settings.metrics_host, settings.score_metrics_port, "BNPL_SCORE_METRICS_PORT") as server:
-        refuse_faults(settings, "score")
-        service = ScoreService(settings, load_controller(settings))
+        controller = load_controller(settings)
+        refuse_faults(settings, "score", controller.predictor.guarded_calls)
+        service = ScoreService(settings, controller)
         with watched(service, server, settings, settings.score_group, settings.topic_transactions):
             service.run(stop)

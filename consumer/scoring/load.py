@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from consumer.scoring.artifacts import check_golden, load_model_set
+from consumer.scoring.breaker import Budget
 from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.scoring.rules import RuleSet
@@ -16,6 +17,7 @@ def load_controller(settings: Settings) -> ShadowModeController:
     """
     rules = RuleSet.load(settings.rules_file)
     directory = settings.artifacts_dir / settings.artifact_version
-    predictor = BNPLMultiModelPredictor(load_model_set(directory, expected_digest=settings.artifact_sha256))
-    check_golden(predictor.model_set, predictor.score_features)
+    model_set = load_model_set(directory, expected_digest=settings.artifact_sha256)
+    predictor = BNPLMultiModelPredictor(model_set, Budget.of(settings))
+    check_golden(model_set, predictor.score_features)
     return ShadowModeController(rules, predictor)

@@ -1,10 +1,13 @@
-"""All models of a set on a batch of features: linear ones in one matrix product, others by their own predict."""
+"""All models of a set on a batch of features: linear ones in one matrix product, others by their own predict, each
+in a thread of its own and within a budget of time.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
 from typing import Any
 
@@ -12,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from consumer.scoring.artifacts import ModelEntry, ModelSet, estimator_scores
+from consumer.scoring.breaker import Answer, Budget, Call, Guard, attempt
 from consumer.scoring.features import Features
 from consumer.scoring.linear import FusedScores, fold_preprocessor, terms
 
 Floats = npt.NDArray[np.float64]
+Ask = Callable[[Floats], Answer]
 
 AGREEMENT = 1e-12
 """How closely a fused score must agree with scikit-learn's own on the golden rows to be used in its place."""
@@ -25,8 +30,9 @@ AGREEMENT = 1e-12
 class Predictions:
     """Scores of n transactions by K models.
 
-    `scores` is K×n; a score that could not be made is NaN and `errors` says why, by model. `consensus` is the mean
-    of the scores that are there, NaN where there is none.
+    `scores` is K×n; a score that could not be made is NaN and `errors` says why, by model: `NotFinite`, `TooSlow`,
+    `SwitchedOff`, or the name of the exception that the model raised. `consensus` is the mean of the scores that are
+    there, NaN where there is none.
     """
 
     models: tuple[ModelEntry, ...]
@@ -45,12 +51,22 @@ class Predictions:
 class BNPLMultiModelPredictor:
     """Scores with every model of a ModelSet, as many as its metadata lists.
 
-    A model that raises or gives a non-finite number loses its own score and nothing else.
+    A model that raises, gives a non-finite number or takes longer than its budget loses its own scores and nothing
+    else.
     """
 
-    def __init__(self, model_set: ModelSet) -> None:
+    def __init__(self, model_set: ModelSet, budget: Budget | None = None) -> None:
+        """`budget`: of each model that does not run fused, and of the preprocessor that these need. None waits for
+        them, in the caller's own thread.
+        """
         self.model_set = model_set
         self._fused, self._slow = self._fuse()
+        calls: list[Call] = [
+            model_set.preprocess,
+            *(partial(_scores_of_all, model_set.models[at]) for at in self._slow),
+        ]
+        self._patient: Sequence[Ask] = [partial(attempt, call) for call in calls]
+        self._guards = [Guard(call, budget) for call in calls] if budget and self._slow else []
 
     def _fuse(self) -> tuple[tuple[list[int], FusedScores | None], list[int]]:
         """Which models run fused, and which by themselves. Fusing is believed only where it agrees."""
@@ -76,8 +92,28 @@ class BNPLMultiModelPredictor:
         """Names of the models that run in the one matrix product."""
         return tuple(self.model_set.models[at].name for at in self._fused[0])
 
+    @property
+    def guarded_calls(self) -> int:
+        """How many calls of a batch may each take a whole budget."""
+        return len(self._guards)
+
+    @property
+    def switched_off(self) -> frozenset[str]:
+        """Names of the models that are left out now because a call took too long."""
+        if not self._guards:
+            return frozenset()
+        preprocessor, *models = self._guards
+        return frozenset(
+            self.model_set.models[at].name
+            for at, guard in zip(self._slow, models, strict=True)
+            if preprocessor.off or guard.off
+        )
+
     def predict_batch(self, features: Features) -> Predictions:
         """Scores of a batch of features made by `model_set.engineer`."""
+        return self._predict(features, self._guards or self._patient)
+
+    def _predict(self, features: Features, slow: Sequence[Ask]) -> Predictions:
         entries = self.model_set.models
         matrix = features.matrix.view()
         matrix.flags.writeable = False  # one model must not change what another sees
@@ -88,7 +124,7 @@ class BNPLMultiModelPredictor:
             if fused is not None:
                 scores[rows] = fused.score(matrix)
             if self._slow and len(matrix):  # scikit-learn raises over no rows
-                self._score_slow(matrix, scores, errors)
+                self._score_slow(matrix, slow, scores, errors)
         finite = np.isfinite(scores)
         if finite.all():
             consensus = np.add.reduce(scores) / len(entries)
@@ -103,33 +139,32 @@ class BNPLMultiModelPredictor:
         return Predictions(entries, self.model_set.champion, scores, consensus, errors)
 
     def score_features(self, matrix: Floats) -> dict[str, Floats]:
-        """Scores by model of n×features raw features in contract order: what golden rows are checked against."""
+        """Scores by model of n×features raw features in contract order, however long they take: what golden rows are
+        checked against.
+        """
         features = Features(self.model_set.feature_names, matrix, Counter())
-        scores = self.predict_batch(features).scores
+        scores = self._predict(features, self._patient).scores
         return {entry.name: row for entry, row in zip(self.model_set.models, scores, strict=True)}
 
-    def _score_slow(self, matrix: Floats, scores: Floats, errors: dict[str, str]) -> None:
+    def _score_slow(self, matrix: Floats, asks: Sequence[Ask], scores: Floats, errors: dict[str, str]) -> None:
         """Score the rows that scikit-learn takes: it computes in float32 here and there, and raises beyond it."""
         scores[self._slow] = np.nan
-        try:
-            prepared = self.model_set.preprocess(matrix)
-        except Exception as error:  # noqa: BLE001 a failing preprocessor takes its models, not the batch
-            errors.update((self.model_set.models[at].name, type(error).__name__) for at in self._slow)
+        preprocess, *models = asks
+        prepared = preprocess(matrix)
+        if isinstance(prepared, str):  # a failing preprocessor takes its models, not the batch
+            errors.update((self.model_set.models[at].name, prepared) for at in self._slow)
             return
         taken = np.flatnonzero(np.abs(prepared).max(axis=1) <= np.finfo(np.float32).max)
         if not len(taken):
             return
         prepared = prepared[taken]
         prepared.flags.writeable = False  # one model must not change what another sees
-        for at in self._slow:
-            entry = self.model_set.models[at]
-            try:
-                given = estimator_scores(entry, prepared)
-                if given.shape != taken.shape:
-                    raise ValueError(f"{len(given)} scores for {len(taken)} rows")
+        for at, ask in zip(self._slow, models, strict=True):
+            given = ask(prepared)
+            if isinstance(given, str):
+                errors[self.model_set.models[at].name] = given
+            else:
                 scores[at, taken] = given
-            except Exception as error:  # noqa: BLE001 whatever a model raises is its own failure
-                errors[entry.name] = type(error).__name__
 
     def predict_single_transaction(self, transaction: Mapping[str, Any]) -> dict[str, Any]:
         """All scores of one transaction given as a dict.
@@ -174,6 +209,13 @@ class BNPLMultiModelPredictor:
             "decision": decision,
             "advisory": True,
         }
+
+
+def _scores_of_all(entry: ModelEntry, matrix: Floats) -> Floats:
+    given = estimator_scores(entry, matrix)
+    if given.shape != (len(matrix),):
+        raise ValueError(f"{len(given)} scores for {len(matrix)} rows")
+    return given
 
 
 def _plain(score: float) -> float | None:

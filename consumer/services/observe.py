@@ -30,10 +30,13 @@ class ScoreObserver:
         self._metrics = metrics
         self._settings = settings
         self._rule_set = controller.rules.version
+        self._predictor = controller.predictor
+        self._switched_off: frozenset[str] = frozenset()
         self._labels: Counter[str] = Counter()
         topic, published = settings.topic_shadow_scores, metrics.published
+        self._log = get_logger("consumer.services.score")
         self.tally = Tally(
-            get_logger("consumer.services.score"),
+            self._log,
             "scored",
             {
                 "records": lambda: total(metrics.records),
@@ -46,6 +49,7 @@ class ScoreObserver:
         model_set = controller.predictor.model_set
         for entry in model_set.models:
             metrics.model_info.labels(entry.name, entry.version, entry.role, entry.score_kind, model_set.digest).set(1)
+            metrics.switched_off.labels(entry.name).set(0)
 
     def read(self, batch: Batch, decoded: Decoded, labels_stripped: Mapping[str, int]) -> None:
         """One batch as it came in; `labels_stripped` are totals since the start."""
@@ -70,6 +74,7 @@ class ScoreObserver:
             metrics.unknown.labels(feature).inc(count)
             self.tally.add_named("unknown_categories", f"{feature}={value}", count)
         self._models(shadow.predictions, pc.equal(decisions.risk_flag, "high").to_numpy(zero_copy_only=False))
+        self._breakers()
         self.tally.tell()
 
     def _models(self, predictions: Predictions, flagged_by_rules: npt.NDArray[np.bool_]) -> None:
@@ -86,6 +91,24 @@ class ScoreObserver:
                 metrics.flagged.labels(entry.name).inc(int(flags.sum()))
                 metrics.agreement.labels(entry.name, "yes").inc(agreeing)
                 metrics.agreement.labels(entry.name, "no").inc(len(flags) - agreeing)
+
+    def _breakers(self) -> None:
+        """Models that were switched off or came back with this batch: told once."""
+        before, now = self._switched_off, self._predictor.switched_off
+        if before == now:
+            return
+        for model in sorted(before ^ now):
+            self._metrics.switched_off.labels(model).set(model in now)
+            if model in now:
+                self._log.error(
+                    "model switched off",
+                    model=model,
+                    budget_ms=self._settings.model_budget_ms,
+                    tried_again_after_seconds=self._settings.model_off_seconds,
+                )
+            else:
+                self._log.warning("model back", model=model)
+        self._switched_off = now
 
     @contextmanager
     def publishing(self, event_times: pa.Array) -> Iterator[None]:

@@ -42,9 +42,13 @@ class Health:
         turned, progressed = now - pulse.turned_at, now - pulse.progressed_at
         if turned > self._longest_turn:
             return [f"the loop has not come round for {turned:.0f} s"]
-        unread = self._lag().look.unread if self._lag().look else 0  # type: ignore[union-attr]
-        if progressed > self._longest_standstill and unread and pulse.assigned and pulse.waiting_for is None:
-            return [f"no progress for {progressed:.0f} s, and {unread} records to read"]
+        look = self._lag().look
+        if pulse.waiting_for is not None or look is None or not look.unread:
+            return []
+        if turned > self._longest_standstill:  # whatever is assigned: a loop that hangs does not learn of it
+            return [f"the loop has not come round for {turned:.0f} s, and {look.unread} records to read"]
+        if progressed > self._longest_standstill and pulse.assigned:
+            return [f"no progress for {progressed:.0f} s, and {look.unread} records to read"]
         return []
 
     def ready(self) -> list[str]:

@@ -21,6 +21,7 @@ from consumer.services.pulse import Pulse
 from consumer.settings import Settings
 from consumer.watch.health import ClickHouseProbe, Health, lag_series
 from consumer.watch.lag_watch import LagWatch
+from consumer.watch.watchdog import Watchdog
 
 log = get_logger(__name__)
 
@@ -86,15 +87,21 @@ class StatusServer:
 def watched(
     service: Watchable, server: StatusServer, settings: Settings, group: str, topic: str, *, stores: bool = False
 ) -> Iterator[None]:
-    """While the block runs, `server` answers for `service`, a member of `group` on `topic`; `stores` in ClickHouse."""
+    """While the block runs, `server` answers for `service`, a member of `group` on `topic`, and a watchdog tells when
+    it is stuck; `stores` in ClickHouse.
+    """
     watch = LagWatch(settings, group, [topic])
     service.metrics.lag.read_from(lambda: lag_series(watch.report))
     probe = ClickHouseProbe(settings) if stores else lambda: None
-    server.show(service.metrics, Health(settings, service.pulse, lambda: watch.report, probe))
+    health = Health(settings, service.pulse, lambda: watch.report, probe)
+    watchdog = Watchdog(health.live, service.metrics)
+    server.show(service.metrics, health)
     watch.start()
+    watchdog.start()
     try:
         yield
     finally:
+        watchdog.stop()
         watch.stop()
 
 

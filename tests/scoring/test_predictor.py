@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 from fitted import Matrix, features, fit, model_set, predictor, transactions
+from harness import eventually
 from samples import transaction
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -18,6 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from consumer.contracts.transaction import columns_from_dicts
 from consumer.errors import InvalidRecord
 from consumer.scoring.artifacts import load_model_set
+from consumer.scoring.breaker import Budget
 from consumer.scoring.features import FEATURE_NAMES, Features
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.settings import PROJECT
@@ -36,6 +39,8 @@ class Misbehaving(ClassifierMixin, BaseEstimator):
         match self.how:
             case "raises":
                 raise RuntimeError("a secret of the data: 4711")
+            case "leaves":
+                raise SystemExit
             case "gives NaN":
                 chances[::2] = np.nan
             case "gives infinity":
@@ -59,6 +64,7 @@ class Misbehaving(ClassifierMixin, BaseEstimator):
 
 MISBEHAVIOURS = {
     "raises": "RuntimeError",
+    "leaves": "SystemExit",
     "gives NaN": "NotFinite",
     "gives infinity": "NotFinite",
     "gives one score for all": "ValueError",
@@ -69,6 +75,9 @@ MISBEHAVIOURS = {
     "writes into its input": "ValueError",
     "writes through a view": "ValueError",
 }
+
+PATIENT = Budget(60, 60)
+"""Nobody outlasts it, on however busy a machine."""
 
 
 @cache
@@ -86,21 +95,25 @@ def scored(one: BNPLMultiModelPredictor, matrix: Matrix) -> Any:
     return one.predict_batch(Features(FEATURE_NAMES, matrix, Counter()))
 
 
-def misbehaving(how: str, **others: Any) -> BNPLMultiModelPredictor:
+def misbehaving(how: str, *, budget: Budget | None = None, **others: Any) -> BNPLMultiModelPredictor:
     """Well-behaved while the predictor is made, as it was when it was exported."""
     culprit = Misbehaving()
-    one = predictor(
-        **{name: others[name] for name in list(others)[:2]}, culprit=culprit, **dict(list(others.items())[2:])
-    )
+    first, last = list(others.items())[:2], list(others.items())[2:]
+    one = BNPLMultiModelPredictor(model_set(**dict(first), culprit=culprit, **dict(last)), budget)
     culprit.how = how
     return one
 
 
+@pytest.mark.parametrize("budget", [None, PATIENT], ids=["in the caller's thread", "in its own"])
 @pytest.mark.parametrize("how", MISBEHAVIOURS)
-def test_a_model_that_misbehaves_loses_its_own_score_with_a_reason_and_nothing_else(how: str) -> None:
+def test_a_model_that_misbehaves_loses_its_own_score_with_a_reason_and_nothing_else(
+    how: str, budget: Budget | None
+) -> None:
     others = healthy()
     alone = scored(predictor(**others), features())
-    together = scored(misbehaving(how, **others), features())
+    one = misbehaving(how, budget=budget, **others)
+    together = scored(one, features())
+    assert one.switched_off == frozenset()
     names = [entry.name for entry in together.models]
     kept = [at for at, name in enumerate(names) if name != "culprit"]
     np.testing.assert_array_equal(together.scores[kept], alone.scores)
@@ -108,6 +121,76 @@ def test_a_model_that_misbehaves_loses_its_own_score_with_a_reason_and_nothing_e
     lost = np.isnan(together.scores[names.index("culprit")])
     assert lost.all() if how != "gives NaN" else lost.tolist() == [at % 2 == 0 for at in range(600)]
     np.testing.assert_allclose(together.consensus, np.nanmean(together.scores, axis=0), rtol=0, atol=1e-15)
+
+
+class Hanging(ClassifierMixin, BaseEstimator):
+    """Scores 0.25 while it is let go."""
+
+    classes_ = np.array([0, 1])
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+
+    def predict_proba(self, X: Matrix) -> Any:
+        assert self.go.wait(120)
+        return np.full((len(X), 2), [0.75, 0.25])
+
+
+def test_a_model_that_hangs_costs_its_own_scores_and_one_budget_and_comes_back() -> None:
+    others = healthy()
+    culprit = Hanging()
+    alone = scored(predictor(**others), features())
+    one = BNPLMultiModelPredictor(model_set(**others, culprit=culprit), Budget(3, 0.01))
+    assert one.guarded_calls == 4
+    assert scored(one, features()).errors == {}
+    culprit.go.clear()
+    for error in ("TooSlow", "SwitchedOff", "SwitchedOff"):
+        hung = scored(one, features())
+        assert hung.errors == {"culprit": error}
+        assert np.isnan(hung.scores[4]).all()
+        np.testing.assert_array_equal(hung.scores[:4], alone.scores)
+        np.testing.assert_array_equal(hung.consensus, alone.scores.mean(axis=0))
+        assert one.switched_off == {"culprit"}
+    culprit.go.set()
+    eventually(lambda: not scored(one, features()).errors, 30, "it is tried again")
+    assert one.switched_off == frozenset()
+    assert (scored(one, features()).scores[4] == 0.25).all()
+
+
+def test_a_preprocessor_that_hangs_takes_the_models_that_need_it_and_not_the_fused_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = BNPLMultiModelPredictor(model_set(**healthy()), Budget(3, 0.01))
+    before = scored(one, features())
+    go = threading.Event()
+    transform = type(one.model_set.preprocessor).transform
+
+    def hang(*given: Any, **others: Any) -> Any:
+        assert go.wait(120)
+        return transform(*given, **others)
+
+    monkeypatch.setattr(one.model_set.preprocessor, "transform", partial(hang, one.model_set.preprocessor))
+    hung = scored(one, features())
+    np.testing.assert_array_equal(hung.scores[:2], before.scores[:2])
+    assert hung.errors == {"tree": "TooSlow", "boosted": "TooSlow"}
+    assert one.switched_off == {"tree", "boosted"}
+    go.set()
+    eventually(lambda: not scored(one, features()).errors, 30, "it is tried again")
+
+
+def test_golden_rows_are_scored_however_long_it_takes() -> None:
+    hasty = BNPLMultiModelPredictor(model_set(**healthy()), Budget(1e-9, 60))
+    assert set(scored(hasty, features()).errors.values()) <= {"TooSlow", "SwitchedOff"}
+    assert all(np.isfinite(scores).all() for scores in hasty.score_features(features()).values())
+
+
+def test_there_is_no_thread_where_all_models_run_fused() -> None:
+    before = set(threading.enumerate())
+    one = BNPLMultiModelPredictor(model_set(logistic=healthy()["logistic"]), PATIENT)
+    one.predict_single_transaction(transaction())
+    assert one.guarded_calls == 0
+    assert set(threading.enumerate()) <= before
 
 
 def test_the_reason_names_the_kind_of_error_and_none_of_its_data() -> None:

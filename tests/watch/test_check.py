@@ -13,6 +13,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -408,3 +409,27 @@ def test_the_default_timeouts_hold_and_the_longest_allowed_ones_only_cut_a_stop_
     faults = [what for _, level, what in not_ok(list(timeouts.check_timeouts(hasty, ("sink",)))) if level == "fault"]
     assert len(faults) == 1
     assert "36 s against 30 s" in faults[0]
+    soon = Settings(stuck_after_seconds=10)
+    told = not_ok(list(timeouts.check_timeouts(soon, ("score", "sink"))))
+    assert [level for _, level, _ in told] == ["warning", "warning"]
+    assert all("counts as stuck does not hold" in what for _, _, what in told)
+
+
+def test_the_budgets_of_models_that_run_by_themselves_must_fit_into_a_turn() -> None:
+    def told(guarded_calls: int, **changes: Any) -> list[tuple[str, str, str]]:
+        return not_ok(list(timeouts.check_model_budgets(Settings(**changes), guarded_calls)))
+
+    assert list(timeouts.check_model_budgets(Settings(), 0)) == []
+    assert told(5) == []
+    ((_, level, what),) = told(10)
+    assert level == "warning"
+    assert "score: 10 model budgets, a batch's wait, a transaction and its grace < a stop's grace period" in what
+    assert "25.5 s against 25 s" in what
+    assert {level for _, level, _ in told(5, model_budget_ms=9000)} == {"fault", "warning"}
+    assert told(1, transaction_timeout_ms=20_000) == [], "what does not hold without models is told once"
+
+
+def test_a_service_whose_models_may_take_too_long_does_not_start(settings: Settings) -> None:
+    refuse_faults(settings, "score", guarded_calls=5)
+    with pytest.raises(Fatal, match="BNPL_MODEL_BUDGET_MS"):
+        refuse_faults(with_(settings, model_budget_ms=20_000), "score", guarded_calls=5)

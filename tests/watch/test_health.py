@@ -83,6 +83,24 @@ def test_a_loop_that_hangs_is_not_alive(pulse: Pulse) -> None:
     assert health(pulse, report(NOTHING_UNREAD)).live() == ["the loop has not come round for 31 s"]
 
 
+def test_a_loop_that_hangs_with_records_to_read_is_not_alive_sooner_whatever_is_assigned(pulse: Pulse) -> None:
+    for assigned in (3, 0):  # none: it hung in its first turn, or the group took all of them away meanwhile
+        pulse.turn(assigned)
+        pulse.turned_at -= 21
+        assert health(pulse, report(NOTHING_UNREAD)).live() == []
+        assert health(pulse, report(UNREAD)).live() == ["the loop has not come round for 21 s, and 6 records to read"]
+    pulse.waiting_for = "Kafka does not answer"  # to give up what was begun takes longer than a turn
+    assert health(pulse, report(UNREAD)).live() == []
+    pulse.turned_at -= 10
+    assert health(pulse, report(UNREAD)).live() == ["the loop has not come round for 31 s"]
+
+
+def test_members_that_have_no_partition_wait_for_one_and_are_alive(pulse: Pulse) -> None:
+    pulse.turn(0)
+    pulse.progressed_at -= 100
+    assert health(pulse, report(UNREAD)).live() == []
+
+
 def test_turning_without_progress_is_life_only_when_there_is_nothing_to_do(pulse: Pulse) -> None:
     pulse.progressed_at -= 21
     assert health(pulse, report(NOTHING_UNREAD)).live() == []

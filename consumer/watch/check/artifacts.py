@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from consumer.contracts.transaction import REQUIRED
 from consumer.scoring.artifacts import check_golden, load_model_set
+from consumer.scoring.breaker import Budget
 from consumer.scoring.features import ONE_HOT, ORDINAL, PLAIN
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.scoring.rules import RuleSet
 from consumer.settings import Settings
 from consumer.watch.check.finding import Findings, Stopped, fault, ok, stopping, warning
+from consumer.watch.check.timeouts import check_model_budgets
 
 _READ = {*PLAIN, *ORDINAL, *ONE_HOT, "transaction_id", "customer_id", "transaction_timestamp"}
 
@@ -28,8 +30,8 @@ def check_artifacts(settings: Settings) -> Findings:
         yield stopped.finding
     with stopping("artifacts", "restore the export, or set BNPL_ARTIFACTS_DIR and BNPL_ARTIFACT_VERSION"):
         directory = settings.artifacts_dir / settings.artifact_version
-        predictor = BNPLMultiModelPredictor(load_model_set(directory, expected_digest=settings.artifact_sha256))
-        model_set = predictor.model_set
+        model_set = load_model_set(directory, expected_digest=settings.artifact_sha256)
+        predictor = BNPLMultiModelPredictor(model_set, Budget.of(settings))
         worst = check_golden(model_set, predictor.score_features)
     models = ", ".join(entry.name for entry in model_set.models)
     pin = "pinned" if settings.artifact_sha256 else "not pinned (BNPL_ARTIFACT_SHA256)"
@@ -37,3 +39,4 @@ def check_artifacts(settings: Settings) -> Findings:
     yield ok("artifacts", f"{model_set.version}: {models}; {golden}; sha256 {model_set.digest[:12]}…, {pin}")
     for note in model_set.warnings:
         yield warning("artifacts", note, "export the models again from the libraries that run here, calibrated")
+    yield from check_model_budgets(settings, predictor.guarded_calls)

@@ -12,7 +12,7 @@ from consumer.watch.check.clickhouse import check_clickhouse
 from consumer.watch.check.finding import Finding, Findings, Stopped, all_pass
 from consumer.watch.check.kafka import check_kafka, check_names
 from consumer.watch.check.schemas import check_schemas
-from consumer.watch.check.timeouts import Service, check_timeouts
+from consumer.watch.check.timeouts import Service, check_model_budgets, check_timeouts
 
 log = get_logger(__name__)
 
@@ -21,9 +21,10 @@ PARTS = ("kafka", "topics", "contents", "schemas", "clickhouse", "rules", "artif
 """In the order of a report."""
 
 
-def refuse_faults(settings: Settings, service: Service) -> None:
+def refuse_faults(settings: Settings, service: Service, guarded_calls: int = 0) -> None:
     """What a service calls before it starts. Looks at what it does not prove by itself: not at artifacts, which score
-    proves as it loads them, nor at the contents of topics, which the dead-letter limit guards.
+    proves as it loads them, nor at the contents of topics, which the dead-letter limit guards. `guarded_calls`: of the
+    models that score has loaded.
 
     Logs warnings. Raises Retryable when all faults may pass by themselves, else Fatal; either lists every fault with
     its remedy.
@@ -31,7 +32,7 @@ def refuse_faults(settings: Settings, service: Service) -> None:
     checks: list[Sequence[Check]] = [
         [lambda: check_names(settings), lambda: check_kafka(settings, topics_of(settings, service))],
         [lambda: check_schemas(settings, ("shadow_event",) if service == "score" else ())],
-        [lambda: check_timeouts(settings, (service,))],
+        [lambda: check_timeouts(settings, (service,)), lambda: check_model_budgets(settings, guarded_calls)],
     ]
     if service == "sink":
         checks.append([lambda: check_clickhouse(settings, view=False)])

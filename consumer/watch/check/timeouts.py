@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from consumer.services.group import REVOKE_SHARE
@@ -59,6 +59,10 @@ def _revoke(settings: Settings) -> float:
     return REVOKE_SHARE * _poll_interval(settings)
 
 
+def _standstill(settings: Settings) -> float:
+    return settings.stuck_after_seconds
+
+
 RULES = (
     Rule(
         "score",
@@ -97,6 +101,15 @@ RULES = (
         "warning",
     ),
     Rule(
+        "score",
+        "a batch's wait, a transaction and its grace < the time after which it counts as stuck",
+        _score_turn,
+        _standstill,
+        "a score process that waits for one commit that long is started again, although it would have gone on",
+        "raise BNPL_STUCK_AFTER_SECONDS, or lower BNPL_BATCH_MAX_WAIT_MS or BNPL_TRANSACTION_TIMEOUT_MS",
+        "warning",
+    ),
+    Rule(
         "sink",
         "a batch's wait, an insert, its dead letters and its commit < max poll interval",
         _sink_turn,
@@ -114,6 +127,15 @@ RULES = (
         "lower BNPL_SINK_MAX_WAIT_MS or BNPL_CLICKHOUSE_TIMEOUT_SECONDS, or give the service longer to stop",
         "warning",
     ),
+    Rule(
+        "sink",
+        "a batch's wait, an insert, its dead letters and its commit < the time after which it counts as stuck",
+        _sink_turn,
+        _standstill,
+        "a sink that waits for one insert that long is started again, although it would have gone on",
+        "raise BNPL_STUCK_AFTER_SECONDS, or lower BNPL_SINK_MAX_WAIT_MS or BNPL_CLICKHOUSE_TIMEOUT_SECONDS",
+        "warning",
+    ),
 )
 
 
@@ -123,11 +145,36 @@ def check_timeouts(settings: Settings, services: tuple[Service, ...]) -> Finding
     for rule in RULES:
         if rule.service not in services:
             continue
-        left, right = rule.left(settings), rule.right(settings)
-        if left < right:
-            held += 1
-            continue
-        what = f"{rule.service}: {rule.name} does not hold: {left:g} s against {right:g} s; {rule.reason}"
-        yield Finding("timeouts", rule.level, what, rule.remedy)
+        broken = list(_broken(rule, settings))
+        yield from broken
+        held += not broken
     if held:
         yield ok("timeouts", f"{held} rules hold for {' and '.join(services)}")
+
+
+def check_model_budgets(settings: Settings, guarded_calls: int) -> Findings:
+    """The rules on a turn of score once more, with what models that do not run fused may add to it: `guarded_calls`
+    may take a whole budget each. What does not hold without them is not told again.
+    """
+    if not guarded_calls:
+        return
+    budgets = guarded_calls * settings.model_budget_ms / 1000
+    longer = [
+        replace(
+            rule,
+            name=f"{guarded_calls} model budgets, {rule.name}",
+            left=lambda settings: budgets + _score_turn(settings),
+            remedy=f"lower BNPL_MODEL_BUDGET_MS; or {rule.remedy}",
+        )
+        for rule in RULES
+        if rule.left is _score_turn and not list(_broken(rule, settings))
+    ]
+    broken = [finding for rule in longer for finding in _broken(rule, settings)]
+    yield from broken or [ok("timeouts", f"{guarded_calls} model budgets fit into a turn of score")]
+
+
+def _broken(rule: Rule, settings: Settings) -> Findings:
+    left, right = rule.left(settings), rule.right(settings)
+    if left >= right:
+        what = f"{rule.service}: {rule.name} does not hold: {left:g} s against {right:g} s; {rule.reason}"
+        yield Finding("timeouts", rule.level, what, rule.remedy)
