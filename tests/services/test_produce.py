@@ -115,7 +115,11 @@ def test_a_file_that_is_not_there_is_named(settings: Settings, commands: Command
     assert "nowhere.jsonl" in done.output
 
 
-@pytest.mark.parametrize("content", [b'{"transaction_id": "t"}\n', gzip.compress(b"{}\n" * 500)[:-20]])
+@pytest.mark.parametrize(
+    "content",
+    [b'{"transaction_id": "t"}\n', gzip.compress(b"{}\n" * 500, mtime=0)[:-20]],
+    ids=["plain", "cut off"],
+)
 def test_a_file_that_is_no_whole_gzip_file_is_named(
     settings: Settings, commands: Commands, tmp_path: Path, content: bytes
 ) -> None:
