@@ -85,7 +85,8 @@ class GroupMember:
 
     def _heed_notes(self, messages: list[Any]) -> list[Any]:
         """The records among what the client handed over; what else it told is dealt with."""
-        failures, placeless = [], set()
+        failures: list[Any] = []
+        placeless: dict[tuple[str, int], int | None] = {}
         for note in messages:
             if (error := note.error()) is None:
                 continue
@@ -93,12 +94,12 @@ class GroupMember:
             if error.code() == KafkaError._PARTITION_EOF:
                 self._ends[key] = max(0, note.offset())  # below 0 where nothing ever was
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                placeless.add(key)
+                placeless[key] = note.offset()
             else:
                 failures.append(error)
         self._judge(failures)
         if placeless:
-            self._find_places(placeless & self.assigned)
+            self._find_places({key: at for key, at in placeless.items() if key in self.assigned})
         return [each for each in messages if not (each.error() or (each.topic(), each.partition()) in placeless)]
 
     def _judge(self, failures: list[Any]) -> None:
@@ -117,24 +118,28 @@ class GroupMember:
                 raise error
             log.warning("kafka: %s", error)
 
-    def _find_places(self, keys: set[tuple[str, int]]) -> None:
-        """Start partitions whose place the broker does not have: a new group's, or one that retention overtook.
+    def _find_places(self, keys: dict[tuple[str, int], int | None]) -> None:
+        """Start partitions of which the broker does not have what was asked for: that offset, None for a new group's.
 
-        Raises OffsetsLost for a place beyond the end, KafkaUnavailable when the broker does not answer.
+        Raises OffsetsLost for an offset beyond the end, KafkaUnavailable when the broker does not answer.
         """
         self._settle(Deadline.after(self._leave_seconds))  # it may yet commit offsets of these partitions
+        places = [
+            TopicPartition(*key, OFFSET_BEGINNING if at is None else self._place_beside(TopicPartition(*key, at)))
+            for key, at in keys.items()
+        ]
+        self._go_to(places)
+
+    def _place_beside(self, place: TopicPartition) -> int:
+        """Where to go on instead of a place that the broker does not have."""
         try:
-            places = self._places([TopicPartition(*key) for key in keys])
-            bounds = [self.consumer.get_watermark_offsets(each, _SECONDS) for each in places]
+            begin, end = self.consumer.get_watermark_offsets(place, _SECONDS)
         except KafkaException as error:
             raise as_error(error) from error
-        for place, (begin, end) in zip(places, bounds, strict=True):
-            if place.offset > end:
-                raise OffsetsLost(self._beyond_the_end(place, end))
-            if 0 <= place.offset < begin:
-                self._pass_gap(place, begin)
-            place.offset = max(place.offset, begin)
-        self._go_to(places)
+        if place.offset >= begin:
+            raise OffsetsLost(self._beyond_the_end(place, end))
+        self._pass_gap(place, begin)
+        return int(begin)
 
     def _pass_gap(self, place: TopicPartition, begin: int) -> None:
         """Retention deleted records before they were read: say so, and commit behind them, so that it is said once."""

@@ -134,11 +134,12 @@ def test_members_share_the_work_and_their_coming_and_going_loses_nothing(
     def member(instance: str) -> ScoreService:
         return ScoreService(settings.model_copy(update={"instance": f"{settings.instance}-{instance}"}), controller)
 
-    first, second = member("a"), member("b")
+    first = member("a")
     with ExitStack() as members, stream(settings) as flow:
         leaving = ExitStack()
         leaving.enter_context(running(first))
         flow.wait_for(1)
+        second = member("b")  # not before: a member that does not read yet would hold its partitions
         members.enter_context(running(second))
         eventually(lambda: total(second.metrics.records) > 500, 40, "the second member got its share")
         assert total(first.metrics.records) > 500
