@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,15 @@ def _own_headers(message: Any) -> Headers:
 def headers_of(message: Any) -> Headers | None:
     """A record's headers; None when the client cannot give them, as with a name that is not UTF-8."""
     try:
-        return message.headers() or ()
+        return _headers(message) or ()
     except SystemError:
         return None
+
+
+_headers = methodcaller("headers")
+"""The client then returns with an exception set. Only a call from C is checked for that each time: CPython leaves the
+check out of method calls that it has seen often, and the exception comes up wherever one is looked for next.
+"""
 
 
 @dataclass

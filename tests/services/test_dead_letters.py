@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from consumer.errors import DeadLetterLimit
 from consumer.scoring.controller import ShadowModeController
-from consumer.services.dead_letters import DeadLetterMeter
+from consumer.services.dead_letters import DeadLetterMeter, headers_of
 from consumer.services.score import ScoreService
 from consumer.settings import Settings
 
@@ -193,6 +193,9 @@ def test_a_record_whose_header_names_are_not_utf8_becomes_a_dead_letter_without_
     """The client gives none of the headers of such a record."""
     send_with_header(settings, b"readable")
     send_with_header(settings, b"\xff\xfe")
+    _, unreadable = read_topic(settings, settings.topic_transactions)
+    for _ in range(100):  # each time, also once the interpreter has seen the call often
+        assert headers_of(unreadable) is None
     with running(ScoreService(settings, controller)):
         wait_scored(settings)
     within, without = read_topic(settings, settings.topic_dead_letters)
