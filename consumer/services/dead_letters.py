@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,16 +74,21 @@ def _own_headers(message: Any) -> Headers:
 
 
 def headers_of(message: Any) -> Headers | None:
-    """A record's headers; None when the client cannot give them, as with a name that is not UTF-8."""
+    """A record's headers; None when the client cannot give them, as with a name that is not UTF-8.
+
+    Asked first, the client then returns with an exception set; asked again, it hands out NULL for the name, and to
+    read that would end the process. Headers must be asked for here, and nowhere else.
+    """
     try:
-        return _headers(message) or ()
+        found: list[tuple[str, bytes | None]] = _headers(message) or []
     except SystemError:
         return None
+    return found if all(len(gc.get_referents(pair)) == len(pair) for pair in found) else None
 
 
 _headers = methodcaller("headers")
-"""The client then returns with an exception set. Only a call from C is checked for that each time: CPython leaves the
-check out of method calls that it has seen often, and the exception comes up wherever one is looked for next.
+"""A call from C is checked for such an exception each time. CPython leaves the check out of a method call that it has
+seen often, and the exception comes up wherever one is looked for next.
 """
 
 
