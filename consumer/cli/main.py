@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sink": ("consumer.cli.sink:command", "The sink service: shadow events to ClickHouse."),
     "check": ("consumer.cli.check:command", "Verify everything they need, and print every fault with its remedy."),
     "trace": ("consumer.cli.trace:command", "Follow one transaction, or find where it got stuck."),
+    "reconcile": ("consumer.cli.reconcile:command", "Prove that nothing was lost and nothing done twice."),
     "lag": ("consumer.cli.lag:command", "Show how far score and sink are behind, and whether they catch up."),
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure speed, freshness and memory on a stack of its own."),

@@ -28,12 +28,14 @@ _MOVING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 class TopicReader:
-    """Reads what is committed. A context manager, for one thread; every call raises KafkaUnavailable when no broker
-    answers in time.
+    """Reads what is committed; `uncommitted`, also what open transactions wrote. A context manager, for one thread;
+    every call raises KafkaUnavailable when no broker answers in time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, uncommitted: bool = False) -> None:
         config = consumer_config(settings, "bnpl-watch", "classic") | {"enable.partition.eof": True}
+        if uncommitted:
+            config["isolation.level"] = "read_uncommitted"
         self._consumer = made(Consumer, config)
 
     def topics(self) -> set[str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from consumer.clock import Deadline
-from consumer.contracts.dead_letter import Coordinates, header_names
+from consumer.contracts.dead_letter import Coordinates, Headers, header_names
 from consumer.services.clickhouse import connect, errors_named
 from consumer.services.rows import TABLE
 from consumer.settings import Settings
@@ -100,10 +100,20 @@ def source_of(message: Any) -> Coordinates | None:
 
 def headers_of(message: Any) -> dict[str, str]:
     """Our headers of a dead letter, by their names in the schema."""
-    own = dict(message.headers() or ())
+    own = dict(own_headers(message))
     return {
-        name: own[wire].decode(errors="replace") for name, wire in header_names().items() if own.get(wire) is not None
+        name: value.decode(errors="replace")
+        for name, wire in header_names().items()
+        if (value := own.get(wire)) is not None
     }
+
+
+def own_headers(message: Any) -> Headers:
+    """A record's headers; none when the client cannot give them, as with a name that is not UTF-8."""
+    try:
+        return message.headers() or ()
+    except SystemError:
+        return ()
 
 
 def partition_of(key: bytes, partitions: int) -> int:
