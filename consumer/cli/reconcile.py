@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from datetime import datetime
 from typing import Any
 
 import click
 
+from consumer import logs
 from consumer.cli.progress import progress
 from consumer.cli.reconcile_report import document, line, report
 from consumer.cli.signals import interrupt_on_terminate
@@ -48,7 +48,7 @@ def command(since: datetime | None, every: float | None, as_json: bool) -> None:
     ClickHouse could not be asked. With --every, the last result says so.
     """
     settings = load_settings()
-    logging.disable()  # what the clients log is told here, more clearly
+    logs.configure("critical", "reconcile")  # what the clients complain of, the result says
     interrupt_on_terminate()
     if every is None:
         found = _once(settings, since)
