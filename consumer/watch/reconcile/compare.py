@@ -30,7 +30,7 @@ def twice(events: Events, letters: Letters) -> Keys:
 
 
 def unknown(places: Keys, sources: Keys, transactions: Keys, kept: dict[int, int]) -> Keys:
-    """Places of events or letters whose transaction is not in the topic, though no older one is missing there."""
+    """Places of events or letters whose transaction is not in the topic; `kept` is from where on that has them all."""
     return places[~contained(sources, transactions) & ~below(sources, kept)]
 
 

@@ -43,7 +43,9 @@ def positions(places: Keys, among: Keys) -> tuple[Mask, npt.NDArray[np.int64]]:
     """Which of `places` are in `among`, which is sorted, and where; the position of one that is not means nothing."""
     if not len(among):
         return np.zeros(len(places), bool), np.zeros(len(places), np.int64)
-    at = np.searchsorted(among, places)
+    order = np.argsort(places, kind="stable")  # in order, ten million searches take seconds instead of minutes
+    at = np.empty(len(places), np.int64)
+    at[order] = np.searchsorted(among, places[order])
     at[at == len(among)] = 0
     return among[at] == places, at
 
@@ -71,8 +73,8 @@ def repeated(places: Keys) -> Keys:
 
 def counts(places: Keys) -> dict[int, int]:
     """How many there are of each partition."""
-    partitions, found = np.unique(partitions_of(places), return_counts=True)
-    return dict(zip(partitions.tolist(), found.tolist(), strict=True))
+    found = np.bincount(partitions_of(places) - NOWHERE)
+    return {partition + NOWHERE: int(found[partition]) for partition in np.flatnonzero(found).tolist()}
 
 
 @dataclass(frozen=True)
