@@ -312,6 +312,31 @@ def test_what_retention_deleted_is_no_fault_and_hides_none(
     assert found.produced < 74
 
 
+@pytest.mark.parametrize("between", ["topic_transactions", "topic_shadow_scores"])
+def test_what_retention_deletes_meanwhile_is_no_fault(
+    settings: Settings, controller: ShadowModeController, between: str
+) -> None:
+    events = simulated(20, seed=12)
+    send_events(settings, [*events, *events])
+    score_and_store(settings, controller)
+    with TopicReader(settings) as reader:
+        ends = {
+            topic: {at: end for at, (_, end) in reader.held(topic).items()}
+            for topic in (settings.topic_transactions, settings.topic_shadow_scores)
+        }
+    moving = getattr(settings, between)
+    if moving == settings.topic_transactions:  # the first sending of each has lost its event, and its row
+        expire(settings, settings.topic_shadow_scores, ends[settings.topic_shadow_scores])
+
+    def expire_meanwhile(topic: str, done: int, total: int) -> None:
+        if topic == settings.topic_transactions and done == total:
+            expire(settings, moving, ends[moving])
+
+    found = reconcile(settings, progress=expire_meanwhile)
+    assert told(found) == []
+    assert (found.produced, found.waiting_for_score, found.waiting_for_sink) == (40, 0, 0)
+
+
 def test_a_transaction_is_not_judged_before_its_fate_is_known(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
