@@ -30,6 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
+from samples import examples
 
 from consumer.clock import utc_now
 from consumer.errors import TRY_AGAIN, Fatal, KafkaUnavailable
@@ -453,6 +454,7 @@ def test_it_goes_on_and_shows_what_it_found_last(settings: Settings, commands: C
     assert watch.ended(30) == 1, "the last result says it"
 
 
+@examples(300)
 @given(st.lists(st.integers(0, 60)))
 def test_ranges_are_the_offsets_in_as_few_runs_as_there_are(offsets: list[int]) -> None:
     found = ranges(np.array(offsets, np.int64))
@@ -465,6 +467,7 @@ def test_ranges_are_the_offsets_in_as_few_runs_as_there_are(offsets: list[int]) 
         assert fault.told(2).endswith(f" and {len(found) - 2} more ranges")
 
 
+@examples(300)
 @given(st.data())
 def test_columns_say_what_one_by_one_would(data: st.DataObject) -> None:
     """Events of few transactions, offsets and predictions, so that all meet; each prediction has a row at the most."""
