@@ -1,6 +1,6 @@
 """How far to compare, so that a system that goes on working shows no fault that is none.
 
-The order is what makes it sound; each step may only move what comes after it:
+The order is what makes it sound: whatever is asked later may only have gone on.
 
 1. how far sink has committed      shadow events before that have a row, or a letter of the sink
 2. how far score has committed     transactions before that have a shadow event or a letter

@@ -93,7 +93,7 @@ class Reconciliation:
     """The same with their offsets, by KINDS and partition."""
 
     expired: int
-    """What has neither, and is believed because retention deleted what would show it."""
+    """Transactions and predictions that cannot be proved, because retention deleted what would show it."""
     unreadable: int
     """Records of the shadow topic that are no shadow events."""
     never_sent: int
