@@ -14,7 +14,7 @@ A module imports only from its own folder or one before it:
     scoring                       rules, features, models: pure
     stack                         Kafka and ClickHouse on this machine
     services                      score, sink, produce, and what they share
-    watch                         lag, health, check, trace, dead letters: what operators look at
+    watch                         lag, health, check, trace, reconcile, letters: what operators look at
     research                      simulate, train, export, adopt
     system                        run, demo, bench, replay of dead letters
     cli                           bnpl-shadow

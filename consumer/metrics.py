@@ -1,7 +1,7 @@
 """Every metric that the services export, in one closed list: `docs/metrics.md` repeats it, `/metrics` is held to it.
 
 Base units; a label holds a name from a closed set, never an id. `lane` is what a process does: `shadow` scores,
-`sink` stores. Both export the whole list; what a lane has no use for stays empty.
+`sink` stores, `reconcile` proves. Each exports the whole list; what a lane has no use for stays empty.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
-Lane = Literal["shadow", "sink"]
+Lane = Literal["shadow", "sink", "reconcile"]
 Labels = tuple[str, ...]
 
 STAGES = (
@@ -166,6 +166,22 @@ class Metrics:
             "bnpl_lane_stuck_total", "Times that a loop was found stuck; the log has the stacks of all threads.", "lane"
         )
         self.stuck.labels(lane)
+
+        # proof
+        self.reconcile_faults = self._gauge(
+            "bnpl_reconcile_faults", "What did not add up at the last look, by kind.", "kind"
+        )
+        self.reconcile_in_flight = self._gauge(
+            "bnpl_reconcile_in_flight_records", "What this lane had yet to do at the last look.", "lane"
+        )
+        self.reconciled_at = self._gauge(
+            "bnpl_reconcile_last_success_timestamp_seconds",
+            "When the last reconciliation ended that could ask everything, whatever it found; 0 for none yet.",
+        )
+        self.reconcile_seconds = self._gauge("bnpl_reconcile_duration_seconds", "How long that one took.")
+        self.reconcile_failures = self._counter(
+            "bnpl_reconcile_failures_total", "Reconciliations that could not ask everything."
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

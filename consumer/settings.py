@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """Their port in a score process; 0 takes any free one, which the log names."""
     sink_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9651
     """The same in a sink process."""
+    reconcile_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9652
+    """The same for `bnpl-shadow reconcile --every`."""
     stuck_after_seconds: Positive = 60
     """Without progress for so long, and with records to read, a service is not alive."""
     lag_interval_ms: Annotated[int, Field(ge=100, le=20_000)] = 5000

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sink": ("consumer.cli.sink:command", "The sink service: shadow events to ClickHouse."),
     "check": ("consumer.cli.check:command", "Check all they need; print each fault with its remedy."),
     "trace": ("consumer.cli.trace:command", "Follow one transaction, or find where it got stuck."),
+    "reconcile": ("consumer.cli.reconcile:command", "Prove that nothing was lost and nothing done twice."),
     "prove-isolation": (
         "consumer.cli.prove_isolation:command",
         "Prove on newest events that no model changes a decision.",

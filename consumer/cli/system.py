@@ -18,11 +18,11 @@ from consumer import logs
 from consumer.cli.signals import interrupt_on_terminate
 from consumer.cli.stack import PORT, state_dir_option
 from consumer.errors import Fatal
-from consumer.services.reconcile import Reconciliation
 from consumer.settings import load_settings
 from consumer.stack.local import CLICKHOUSE_PORT, KAFKA_PORT, LocalStack
 from consumer.system.demo import Demo, Progress
 from consumer.system.run import running_system
+from consumer.watch.reconcile.reconcile import Reconciliation
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -134,7 +134,8 @@ def _summary(result: Reconciliation, folder: Path) -> str:
         f"stored {result.stored:,} = scored {result.scored:,}\n"
         f"lost {result.lost}, twice {result.twice}, unknown {result.unknown}, not stored {result.not_stored}, "
         f"rows too many {result.rows_too_many}\n"
-        f"logs and data: {folder}"
+        + "".join(f"{fault.told(10)}\n" for fault in result.faults)
+        + f"logs and data: {folder}"
     )
 
 

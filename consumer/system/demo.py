@@ -16,10 +16,10 @@ from consumer.errors import Fatal
 from consumer.research.simulate import SimulationConfig, simulate
 from consumer.services import clickhouse
 from consumer.services.produce import Pace, TransactionSender
-from consumer.services.reconcile import Reconciliation, reconcile
 from consumer.settings import Settings
 from consumer.system.run import System
 from consumer.watch.lag import LagReader
+from consumer.watch.reconcile.reconcile import Reconciliation, reconcile
 
 _CATCH_UP_SECONDS = 60.0
 _LOOK_EVERY_SECONDS = 0.5
@@ -79,10 +79,11 @@ class Demo:
         finally:
             self._stop.set()
             sending.join(5)
-        with clickhouse.connect(self._settings) as client:
-            result = reconcile(self._settings, client)
+        result = reconcile(self._settings)
         if result.produced != self._events:
             raise Fatal(f"{self._events:,} transactions were sent and {result.produced:,} are in the topic")
+        if result.waiting_for_score or result.waiting_for_sink:
+            raise Fatal(f"all was read, yet {result.waiting_for_score}+{result.waiting_for_sink} are on their way")
         return result
 
     def _send(self) -> None:

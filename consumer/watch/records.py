@@ -28,8 +28,8 @@ _MOVING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 class TopicReader:
-    """Reads what is committed. A context manager, for one thread; every call raises KafkaUnavailable when no broker
-    answers in time.
+    """Reads what is committed; `uncommitted`, also what open transactions wrote. A context manager, for one thread;
+    every call raises KafkaUnavailable when no broker answers in time.
     """
 
     def __init__(

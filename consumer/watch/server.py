@@ -36,6 +36,14 @@ class Watchable(Protocol):
     pulse: Pulse
 
 
+class Judge(Protocol):
+    """Reasons why a process is not alive, or not ready; none means that it is."""
+
+    def live(self) -> list[str]: ...
+
+    def ready(self) -> list[str]: ...
+
+
 class StatusServer:
     """Answers from the moment it is made: alive, not ready, no metrics yet; then for the service it is shown.
 
@@ -55,7 +63,7 @@ class StatusServer:
         self._live: Reasons = list
         self._ready: Reasons = lambda: ["starting"]
 
-    def show(self, metrics: Metrics, health: Health) -> None:
+    def show(self, metrics: Metrics, health: Judge) -> None:
         """From now on answer for this service."""
         self._metrics = make_wsgi_app(metrics.registry)
         self._live, self._ready = health.live, health.ready

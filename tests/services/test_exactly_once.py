@@ -30,13 +30,13 @@ from harness import (
 
 from consumer.metrics import total
 from consumer.scoring.controller import ShadowModeController
-from consumer.services import clickhouse, topics
-from consumer.services.reconcile import Reconciliation, reconcile
+from consumer.services import topics
 from consumer.services.score import ScoreService
 from consumer.services.sink import SinkService
 from consumer.settings import Settings
 from consumer.stack.kafka import Kafka
 from consumer.watch.lag import LagReader
+from consumer.watch.reconcile.reconcile import reconcile
 
 SMALL_BATCHES = 200
 RUBBISH_EVERY = 250
@@ -79,14 +79,9 @@ def stream(settings: Settings, chunk: int = 1000) -> Iterator[Stream]:
             feeding.result(60)
 
 
-def reconciled(settings: Settings) -> Reconciliation:
-    with clickhouse.connect(settings) as client:
-        return reconcile(settings, client)
-
-
 def assert_each_once(settings: Settings, count: int) -> None:
     """Every transaction has exactly one shadow event or dead letter: by the product's proof, and counted here."""
-    found = reconciled(settings)
+    found = reconcile(settings)
     assert (found.produced, found.lost, found.twice, found.unknown) == (count, 0, 0, 0), found
     sources = [(each["source_partition"], each["source_offset"]) for each in shadow_events(settings)]
     letters = read_topic(settings, settings.topic_dead_letters)
@@ -208,7 +203,7 @@ def test_a_broker_that_goes_and_comes_back_is_waited_for_and_nothing_is_passed_o
             broker.start()
             wait_scored(own, 60)
             wait_stored(own, 20_000, 60)
-        found = reconciled(own)
+        found = reconcile(own)
         assert (found.produced, found.stored, found.predictions) == (20_000, 20_000, 20_000), found
         assert not (found.lost or found.unknown or found.not_stored or found.rows_too_many), found
         assert found.twice <= SMALL_BATCHES, found

@@ -105,7 +105,7 @@ def _other_server(settings: Settings) -> str | None:
 def _migrations(client: Client, settings: Settings) -> Findings:
     found = ledger(client, settings.migrations_dir)
     for each in found.changed:
-        remedy = "take the file back as it was, and put the change into a new one"
+        remedy = "take the file back as it was, put the change into a new one, and run `bnpl-shadow migrate`"
         yield fault("clickhouse", f"migration {each.name} was changed after it was applied", remedy)
     if found.pending:
         yield fault("clickhouse", f"not applied: {', '.join(each.name for each in found.pending)}", _MIGRATE)

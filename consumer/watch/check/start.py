@@ -40,11 +40,23 @@ def refuse_faults(settings: Settings, service: Service, guarded_calls: int = 0) 
     for each in findings:
         if each.level == "warning":
             log.warning("check", part=each.part, what=each.what, remedy=each.remedy)
+    _refuse(findings, f"{service} cannot start:")
+
+
+def refuse_unready_table(settings: Settings) -> None:
+    """What must hold before the table is read: ClickHouse answers, its migrations are applied and unchanged, and the
+    table is as the sink fills it. Raises as `refuse_faults` does.
+    """
+    findings = run([[lambda: check_clickhouse(settings, view=False)]])
+    _refuse([each for each in findings if each.part == "clickhouse"], "the table cannot be compared:")
+
+
+def _refuse(findings: Sequence[Finding], head: str) -> None:
     faults = [each for each in findings if each.level == "fault"]
     if not faults:
         return
     lines = [": ".join(filter(None, (each.what, each.remedy))) for each in faults]
-    told = lines[0] if len(lines) == 1 else "\n".join([f"{service} cannot start:", *(f"  {line}" for line in lines)])
+    told = lines[0] if len(lines) == 1 else "\n".join([head, *(f"  {line}" for line in lines)])
     raise (Retryable if all_pass(faults) else Fatal)(told)
 
 

@@ -1,0 +1,1 @@
+"""Proof by identity, on a running system: nothing lost, nothing twice, everything stored."""
