@@ -55,7 +55,7 @@ def score_and_store(settings: Settings, controller: ShadowModeController) -> Non
 
 def pass_over(settings: Settings, group: str, topic: str) -> None:
     """Move a group without members to the end of a topic, as one does who loses what is in between."""
-    with TopicReader(settings, uncommitted=True) as reader:
+    with TopicReader(settings, isolation="read_uncommitted") as reader:
         ends = [TopicPartition(topic, partition, end) for partition, (_, end) in reader.held(topic).items()]
     mover = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": group})
     try:
