@@ -142,7 +142,7 @@ def prove(settings: Settings, ledger: Ledger) -> Proof:
     outcomes = _counted(at_event, count) + _counted(at_letter, count)
     in_topic, stored = _counted(at_record, count), _counted(at_row, count)
     is_scored = _counted(at_event, count) > 0
-    good_letters = (at_letter >= 0) & (known.ids[at_letter] != _RUBBISH)
+    good_letters = _differ(at_letter, letters.ids, known.ids)
     predictions = np.zeros(count, np.int64)
     predictions[at_event[at_event >= 0]] = scored.values[at_event >= 0]
     wrong_rows = _differ(at_row, rows.ids, known.ids) | _differ(at_row, rows.values, predictions)
@@ -166,7 +166,7 @@ def prove(settings: Settings, ledger: Ledger) -> Proof:
         refused=int(good_letters.sum()),
         unknown=sum(int((each < 0).sum()) for each in (at_record, at_event, at_letter, at_row)),
         not_stored=int(not_stored.sum()),
-        rows_too_many=int(np.maximum(stored - 1, 0).sum() + (wrong_rows & (at_row >= 0)).sum()),
+        rows_too_many=int(np.maximum(stored - 1, 0).sum() + wrong_rows.sum()),
         refused_for=dict(Counter(np.array(reasons, object)[good_letters].tolist())),
         examples=tuple(
             f"{name} {key >> _OFFSET_BITS}/{key & ((1 << _OFFSET_BITS) - 1)}"
@@ -196,7 +196,7 @@ def _differ(places: Numbers, found: Numbers, known: Numbers) -> npt.NDArray[np.b
 def _records(reader: TopicReader, settings: Settings) -> Iterator[_Found]:
     topic = settings.topic_transactions
     for messages in reader.read(topic, reader.held(topic)):
-        yield _Found(_own_places(messages), np.zeros(len(messages), np.int64), _hashes(map(Message.value, messages)))
+        yield _Found(_own_places(messages), np.full(len(messages), _RUBBISH), _hashes(map(Message.value, messages)))
 
 
 def _scored(reader: TopicReader, settings: Settings) -> Iterator[_Found]:
@@ -235,7 +235,7 @@ def _dead_letters(reader: TopicReader, settings: Settings) -> tuple[_Found, list
                 values.append(hash(message.value()))
                 reasons.append(told[names["exception_class_name"]].decode())
     found = np.array(keys, np.int64)
-    return _Found(found, np.zeros(len(found), np.int64), np.array(values, np.int64)), reasons
+    return _Found(found, np.full(len(found), _RUBBISH), np.array(values, np.int64)), reasons
 
 
 def _own_places(messages: list[Any]) -> Numbers:

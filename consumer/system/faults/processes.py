@@ -22,6 +22,8 @@ from consumer.system.supervisor import ServiceProcess
 _START_SECONDS = 90.0
 _END_SECONDS = 60.0
 _FENCED = "another instance with the same transactional id took over"
+_HANGS_FOR_MS = 20_000
+"""One that hangs for longer than a transaction may take looks like one whose transaction was aborted for that."""
 _SMALL_BATCHES = 1000
 """Many commits, so that a fault finds one under way."""
 
@@ -82,7 +84,7 @@ def _leave(running: Trial, member: ServiceProcess, protocol: str, say: Say) -> N
 
 
 def zombie(ground: Ground, extent: Extent, say: Say) -> Outcome:
-    settings = ground.settings("zombie", batch_max_records=_SMALL_BATCHES)
+    settings = ground.settings("zombie", batch_max_records=_SMALL_BATCHES, transaction_timeout_ms=_HANGS_FOR_MS)
     with trial(settings, extent.rate) as running:
         running.supervise(running.service("sink"))
         current = _instance(running, "one")
