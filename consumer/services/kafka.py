@@ -39,6 +39,10 @@ OURS = {
 LARGEST_RECORD_BYTES = 2 * 1024 * 1024
 """Twice the broker's default for a record: a dead letter is its record plus headers."""
 NETWORK_TIMEOUT_MS = 10_000
+TAKEN_OVER = (
+    "another instance with the same transactional id took over; give every running instance its own BNPL_INSTANCE, or "
+    "stop the other one"
+)
 
 
 def bootstrap_servers(settings: Settings) -> str:
@@ -173,10 +177,7 @@ def as_error(error: KafkaException) -> BnplError:
     """A client's exception as one of ours: Fenced, Fatal, or KafkaUnavailable for whatever may pass."""
     cause: KafkaError = error.args[0]
     if cause.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-        return Fenced(
-            "another instance with the same transactional id took over; give every running instance its own "
-            "BNPL_INSTANCE, or stop the other one"
-        )
+        return Fenced(TAKEN_OVER)
     if cause.fatal() or cause.code() in (
         KafkaError._FATAL,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
