@@ -22,8 +22,8 @@ from consumer.system.supervisor import ServiceProcess
 _START_SECONDS = 90.0
 _END_SECONDS = 60.0
 _FENCED = "another instance with the same transactional id took over"
-_HANGS_FOR_MS = 20_000
-"""One that hangs for longer than a transaction may take looks like one whose transaction was aborted for that."""
+_TRANSACTION_SECONDS = 5
+"""Short in part zombie: one that hangs for longer cannot tell by its transaction alone that it was replaced."""
 _SMALL_BATCHES = 1000
 """Many commits, so that a fault finds one under way."""
 
@@ -84,7 +84,9 @@ def _leave(running: Trial, member: ServiceProcess, protocol: str, say: Say) -> N
 
 
 def zombie(ground: Ground, extent: Extent, say: Say) -> Outcome:
-    settings = ground.settings("zombie", batch_max_records=_SMALL_BATCHES, transaction_timeout_ms=_HANGS_FOR_MS)
+    settings = ground.settings(
+        "zombie", batch_max_records=_SMALL_BATCHES, transaction_timeout_ms=_TRANSACTION_SECONDS * 1000
+    )
     with trial(settings, extent.rate) as running:
         running.supervise(running.service("sink"))
         current = _instance(running, "one")
@@ -103,7 +105,10 @@ def _replace(running: Trial, old: ServiceProcess, say: Say, *, hangs: bool) -> S
         old.signal(signal.SIGSTOP)
     successor = _instance(running, "one")
     has_share = _wait_share(running, successor)
-    old.signal(signal.SIGCONT)
+    if hangs:
+        running.until(lambda: running.score.moved_since(has_share), _START_SECONDS, "its successor commits")
+        running.rest(max(0.0, began + _TRANSACTION_SECONDS + 1 - time.monotonic()))
+        old.signal(signal.SIGCONT)
     _require_fenced(running, old)
     fault = running.recovered(kind, running.score, began, has_share)
     say(f"zombie: {kind}, and was fenced; committed again after {fault.recovery_seconds:.1f} s")
