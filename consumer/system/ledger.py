@@ -124,6 +124,34 @@ class _Found:
     values: Numbers
 
 
+class _Seen:
+    """Found things beside what the ledger knows of their places."""
+
+    def __init__(self, known: _Found, found: _Found) -> None:
+        self.found = found
+        self._known = known
+        at = np.searchsorted(known.keys, found.keys)
+        self.is_known = np.isin(found.keys, known.keys)
+        self._at = at[self.is_known]
+
+    @property
+    def times(self) -> Numbers:
+        """How often each place of the ledger was seen."""
+        return np.bincount(self._at, minlength=len(self._known.keys))
+
+    def differ(self, found: Numbers, known: Numbers) -> npt.NDArray[np.bool_]:
+        """Which of the found are at a place where the ledger knows otherwise."""
+        wrong = np.zeros(len(found), bool)
+        wrong[self.is_known] = found[self.is_known] != known[self._at]
+        return wrong
+
+    def by_place(self, values: Numbers) -> Numbers:
+        """A value for each place of the ledger: the last one that was found there, else 0."""
+        placed = np.zeros(len(self._known.keys), np.int64)
+        placed[self._at] = values[self.is_known]
+        return placed
+
+
 def prove(settings: Settings, ledger: Ledger) -> Proof:
     """Read the three topics and the table, and compare them with the ledger, place by place.
 
@@ -131,66 +159,46 @@ def prove(settings: Settings, ledger: Ledger) -> Proof:
     """
     known = ledger.sorted()
     with TopicReader(settings) as reader:
-        records = _gathered(_records(reader, settings))
-        scored = _gathered(_scored(reader, settings))
-        letters, reasons = _dead_letters(reader, settings)
-    rows = _gathered(_rows(settings))
-    at_record, at_event, at_letter, at_row = (
-        _places(known.keys, each.keys) for each in (records, scored, letters, rows)
-    )
-    count = len(known.keys)
-    outcomes = _counted(at_event, count) + _counted(at_letter, count)
-    in_topic, stored = _counted(at_record, count), _counted(at_row, count)
-    is_scored = _counted(at_event, count) > 0
-    good_letters = _differ(at_letter, letters.ids, known.ids)
-    predictions = np.zeros(count, np.int64)
-    predictions[at_event[at_event >= 0]] = scored.values[at_event >= 0]
-    wrong_rows = _differ(at_row, rows.ids, known.ids) | _differ(at_row, rows.values, predictions)
-    altered = (
-        _differ(at_record, records.values, known.values).sum()
-        + _differ(at_event, scored.ids, known.ids).sum()
-        + _differ(at_letter, letters.values, known.values).sum()
-    )
-    not_stored = is_scored & (stored == 0)
-    suspects = {"gone": in_topic == 0, "lost": outcomes == 0, "twice": outcomes > 1, "not stored": not_stored}
+        records = _Seen(known, _gathered(_records(reader, settings)))
+        events = _Seen(known, _gathered(_scored(reader, settings)))
+        found, reasons = _dead_letters(reader, settings)
+    letters, rows = _Seen(known, found), _Seen(known, _gathered(_rows(settings)))
+    outcomes = events.times + letters.times
+    refused = letters.differ(letters.found.ids, known.ids)
+    predictions = events.by_place(events.found.values)
+    suspects = {
+        "gone": records.times == 0,
+        "lost": outcomes == 0,
+        "twice": outcomes > 1,
+        "not stored": (events.times > 0) & (rows.times == 0),
+    }
+    altered = [
+        records.differ(records.found.values, known.values),
+        events.differ(events.found.ids, known.ids),
+        letters.differ(letters.found.values, known.values),
+    ]
+    wrong_rows = rows.differ(rows.found.ids, known.ids) | rows.differ(rows.found.values, predictions)
     return Proof(
-        acknowledged=count,
+        acknowledged=len(known.keys),
         rubbish=int((known.ids == _RUBBISH).sum()),
-        scored=len(scored.keys),
-        dead_lettered=len(letters.keys),
-        stored=len(rows.keys),
-        gone=int((in_topic == 0).sum()),
-        lost=int((outcomes == 0).sum()),
-        twice=int((outcomes > 1).sum()),
-        altered=int(altered),
-        refused=int(good_letters.sum()),
-        unknown=sum(int((each < 0).sum()) for each in (at_record, at_event, at_letter, at_row)),
-        not_stored=int(not_stored.sum()),
-        rows_too_many=int(np.maximum(stored - 1, 0).sum() + wrong_rows.sum()),
-        refused_for=dict(Counter(np.array(reasons, object)[good_letters].tolist())),
+        scored=len(events.found.keys),
+        dead_lettered=len(letters.found.keys),
+        stored=len(rows.found.keys),
+        gone=int(suspects["gone"].sum()),
+        lost=int(suspects["lost"].sum()),
+        twice=int(suspects["twice"].sum()),
+        altered=sum(int(each.sum()) for each in altered),
+        refused=int(refused.sum()),
+        unknown=sum(int((~each.is_known).sum()) for each in (records, events, letters, rows)),
+        not_stored=int(suspects["not stored"].sum()),
+        rows_too_many=int(np.maximum(rows.times - 1, 0).sum() + wrong_rows.sum()),
+        refused_for=dict(Counter(np.array(reasons, object)[refused].tolist())),
         examples=tuple(
             f"{name} {key >> _OFFSET_BITS}/{key & ((1 << _OFFSET_BITS) - 1)}"
-            for name, mask in suspects.items()
-            for key in known.keys[mask][:_EXAMPLES].tolist()
+            for name, places in suspects.items()
+            for key in known.keys[places][:_EXAMPLES].tolist()
         ),
     )
-
-
-def _places(known: Numbers, found: Numbers) -> Numbers:
-    """Where each found key stands in the ledger; −1 where it does not."""
-    if not len(known):
-        return np.full(len(found), -1, np.int64)
-    at = np.minimum(np.searchsorted(known, found), len(known) - 1)
-    return np.where(known[at] == found, at, -1)
-
-
-def _counted(places: Numbers, count: int) -> Numbers:
-    return np.bincount(places[places >= 0], minlength=count)
-
-
-def _differ(places: Numbers, found: Numbers, known: Numbers) -> npt.NDArray[np.bool_]:
-    """Which of the found, where the ledger knows their place, are not what it says."""
-    return (places >= 0) & (found != known[places]) if len(known) else np.zeros(len(places), bool)
 
 
 def _records(reader: TopicReader, settings: Settings) -> Iterator[_Found]:
