@@ -10,15 +10,18 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NO_UPTIME 1000000000 /* seconds: a later moment is of the wall clock, an earlier one of the monotonic */
 
-typedef int timed_wait(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+typedef int posix_wait(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+typedef int c11_wait(cnd_t *, mtx_t *, const struct timespec *);
 
 static const volatile int64_t *shift;
-static timed_wait *wait_until;
+static posix_wait *real_posix_wait;
+static c11_wait *real_c11_wait;
 
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("SHIFT_CLOCK_FILE");
@@ -28,8 +31,9 @@ __attribute__((constructor)) static void begin(void) {
         shift = at == MAP_FAILED ? NULL : at;
         close(file);
     }
-    wait_until = (timed_wait *)dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2"); /* not the oldest one */
-    if (!wait_until) wait_until = (timed_wait *)dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    real_posix_wait = (posix_wait *)dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2"); /* not the oldest */
+    if (!real_posix_wait) real_posix_wait = (posix_wait *)dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    real_c11_wait = (c11_wait *)dlsym(RTLD_NEXT, "cnd_timedwait");
 }
 
 static int64_t seconds(void) { return shift ? *shift : 0; }
@@ -59,8 +63,18 @@ time_t time(time_t *now) {
 int timespec_get(struct timespec *now, int base) { return clock_gettime(CLOCK_REALTIME, now) ? 0 : base; }
 
 /* A deadline was reckoned by the shifted clock, and the kernel goes by its own. */
-int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline) {
+static struct timespec real_deadline(const struct timespec *deadline) {
     struct timespec real = *deadline;
     if (real.tv_sec > NO_UPTIME) real.tv_sec -= seconds();
-    return wait_until(condition, mutex, &real);
+    return real;
+}
+
+int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline) {
+    struct timespec real = real_deadline(deadline);
+    return real_posix_wait(condition, mutex, &real);
+}
+
+int cnd_timedwait(cnd_t *condition, mtx_t *mutex, const struct timespec *deadline) {
+    struct timespec real = real_deadline(deadline);
+    return real_c11_wait(condition, mutex, &real);
 }
