@@ -214,7 +214,7 @@ def soak(ground: Ground, minutes: float, rate: float, say: Say) -> tuple[list[Sa
     compressed = ground.folder / "soak.properties"
     compressed.write_text("compression.type=lz4\n")  # shadow events compress to a third
     settings = ground.settings("soak", kafka_config_file=compressed)
-    with trial(settings, rate) as running:
+    with trial(settings, rate, say) as running:
         score, sink = running.service("score"), running.service("sink")
         for service in (score, sink):
             service.start()

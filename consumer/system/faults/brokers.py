@@ -19,12 +19,12 @@ _GRACE_SECONDS = 1.0
 
 def brokers(ground: Ground, extent: Extent, say: Say) -> Outcome:
     with running_cluster(ground.folder / "cluster") as cluster:
-        say(f"brokers: {NODES} nodes answer at {cluster.address}")
+        say(f"{NODES} nodes answer at {cluster.address}")
         own = Ground(cluster.address, ground.clickhouse, ground.folder, ground.partitions, replicas=NODES)
         settings = own.settings("brokers", batch_max_records=_SMALL_BATCHES)
         leaders = Leaders(settings)
         leaders.wait_healthy()
-        with trial(settings, extent.rate) as running:
+        with trial(settings, extent.rate, say) as running:
             running.supervise(running.service("score"), running.service("sink"))
             running.wait_flowing()
             for _ in range(extent.rounds):
@@ -32,8 +32,6 @@ def brokers(ground: Ground, extent: Extent, say: Say) -> Outcome:
                 _kill(running, cluster, leaders, leaders.coordinator(settings.score_group), "coordinator killed")
                 _hang(running, cluster, leaders, leaders.most_leading(), extent.pause_seconds)
             _kill_all(running, cluster, leaders)
-        for fault in running.faults:
-            say(f"brokers: {fault.kind}; committed again after {fault.recovery_seconds:.1f} s")
         return running.outcome("brokers")
 
 

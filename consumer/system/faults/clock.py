@@ -45,7 +45,7 @@ def clock(ground: Ground, extent: Extent, say: Say) -> Outcome:
     told = settings.state_dir / f"{settings.score_group}.clock"
     _set(told, 0)
     shifted = {"LD_PRELOAD": str(_library(settings.state_dir)), "SHIFT_CLOCK_FILE": str(told)}
-    with trial(settings, extent.rate) as running:
+    with trial(settings, extent.rate, say) as running:
         score = running.service("score", variables=shifted)
         score.start()
         running.supervise(running.service("sink"))
@@ -55,8 +55,6 @@ def clock(ground: Ground, extent: Extent, say: Say) -> Outcome:
             _set(told, 0)
         _jump_beyond_the_brokers(running, score, told)
         _jump_before_the_events(running, score, told)
-        for fault in running.faults:
-            say(f"clock: {fault.kind}; committed again after {fault.recovery_seconds:.1f} s")
     outcome = running.outcome("clock", refusals_allowed=True)
     _judge_refusals(outcome, settings.dead_letter_max_consecutive * settings.topic_partitions)
     return outcome

@@ -16,7 +16,7 @@ from consumer.errors import Fatal
 from consumer.stack.part import last_lines
 from consumer.system.faults.extent import Extent
 from consumer.system.faults.progress import Progress
-from consumer.system.faults.trial import Fault, Ground, Outcome, Say, Trial, trial
+from consumer.system.faults.trial import Ground, Outcome, Say, Trial, trial
 from consumer.system.supervisor import ServiceProcess
 
 _START_SECONDS = 90.0
@@ -31,7 +31,7 @@ _SMALL_BATCHES = 1000
 def kills(ground: Ground, extent: Extent, say: Say) -> Outcome:
     settings = ground.settings("kills", batch_max_records=_SMALL_BATCHES)
     chance = random.Random(extent.seed)  # noqa: S311 no secret
-    with trial(settings, extent.rate) as running:
+    with trial(settings, extent.rate, say) as running:
         score, sink = running.service("score"), running.service("sink")
         running.supervise(score, sink)
         running.wait_flowing()
@@ -39,66 +39,63 @@ def kills(ground: Ground, extent: Extent, say: Say) -> Outcome:
         chance.shuffle(victims)  # each of them equally often, in an order nobody planned
         for victim, progress in victims:
             running.rest(chance.uniform(0.2, 1) * extent.calm_seconds)
-            fault = _kill(running, victim, progress)
-            say(f"kills: {victim.name} committed again {fault.recovery_seconds:.1f} s after its kill")
+            _kill(running, victim, progress)
     return running.outcome("kills")
 
 
-def _kill(running: Trial, victim: ServiceProcess, progress: Progress) -> Fault:
+def _kill(running: Trial, victim: ServiceProcess, progress: Progress) -> None:
     before, killed = victim.pid, time.monotonic()
     victim.signal(signal.SIGKILL)
     replaced = running.until(lambda: victim.pid not in (None, before), _START_SECONDS, f"{victim.name} is replaced")
-    return running.recovered(f"{victim.name} killed", progress, killed, replaced)
+    running.recovered(f"{victim.name} killed", progress, killed, replaced)
 
 
 def members(ground: Ground, extent: Extent, say: Say, protocol: str) -> Outcome:
     settings = ground.settings("members", batch_max_records=_SMALL_BATCHES, group_protocol=protocol)
-    with trial(settings, extent.rate) as running:
+    with trial(settings, extent.rate, say) as running:
         running.supervise(running.service("sink"))
         oldest = _instance(running, "a")
         running.wait_flowing()
         for _ in range(extent.rounds):
-            second, third = (_join(running, name, protocol, say) for name in ("b", "c"))
+            second, third = (_join(running, name, protocol) for name in ("b", "c"))
             for leaver in (oldest, second):
                 running.rest(extent.calm_seconds / 5)
-                _leave(running, leaver, protocol, say)
+                _leave(running, leaver, protocol)
             oldest = third
     return running.outcome(f"members, {protocol}")
 
 
-def _join(running: Trial, name: str, protocol: str, say: Say) -> ServiceProcess:
+def _join(running: Trial, name: str, protocol: str) -> ServiceProcess:
     began = time.monotonic()
     member = _instance(running, name)
     has_share = _wait_share(running, member)
-    fault = running.recovered(f"member joined ({protocol})", running.score, began, has_share)
-    say(f"members: {protocol}, one more; longest pause {fault.recovery_seconds:.1f} s")
+    running.recovered(f"member joined ({protocol})", running.score, began, has_share)
     return member
 
 
-def _leave(running: Trial, member: ServiceProcess, protocol: str, say: Say) -> None:
+def _leave(running: Trial, member: ServiceProcess, protocol: str) -> None:
     began = time.monotonic()
     member.send_stop()
     ended = running.until(lambda: member.pid is None, _END_SECONDS, "a member has left")
-    fault = running.recovered(f"member left ({protocol})", running.score, began, ended)
-    say(f"members: {protocol}, one less; longest pause {fault.recovery_seconds:.1f} s")
+    running.recovered(f"member left ({protocol})", running.score, began, ended)
 
 
 def zombie(ground: Ground, extent: Extent, say: Say) -> Outcome:
     settings = ground.settings(
         "zombie", batch_max_records=_SMALL_BATCHES, transaction_timeout_ms=_TRANSACTION_SECONDS * 1000
     )
-    with trial(settings, extent.rate) as running:
+    with trial(settings, extent.rate, say) as running:
         running.supervise(running.service("sink"))
         current = _instance(running, "one")
         running.wait_flowing()
         for _ in range(extent.rounds):
             for hangs in (True, False):
                 running.rest(extent.calm_seconds / 5)
-                current = _replace(running, current, say, hangs=hangs)
+                current = _replace(running, current, hangs=hangs)
     return running.outcome("zombie")
 
 
-def _replace(running: Trial, old: ServiceProcess, say: Say, *, hangs: bool) -> ServiceProcess:
+def _replace(running: Trial, old: ServiceProcess, *, hangs: bool) -> ServiceProcess:
     """Start a second process of the same name; one that `hangs` meanwhile wakes when the second is at work."""
     kind, began = "zombie woke" if hangs else "second of a name", time.monotonic()
     if hangs:
@@ -110,8 +107,7 @@ def _replace(running: Trial, old: ServiceProcess, say: Say, *, hangs: bool) -> S
         running.rest(max(0.0, began + _TRANSACTION_SECONDS + 1 - time.monotonic()))
         old.signal(signal.SIGCONT)
     _require_fenced(running, old)
-    fault = running.recovered(kind, running.score, began, has_share)
-    say(f"zombie: {kind}, and was fenced; committed again after {fault.recovery_seconds:.1f} s")
+    running.recovered(kind, running.score, began, has_share)
     return successor
 
 

@@ -47,8 +47,7 @@ def run_faults(parts: Collection[str], extent: Extent, say: Say, *, busy_too: bo
         ground = Ground(addresses.kafka, addresses.clickhouse, folder)
         for name in (each for each in PARTS if each in parts and each not in skipped):
             for part in PARTS[name]:
-                say(f"{name}: {extent.rate:,.0f} transactions a second")
-                outcomes.append(part(ground, extent, say))
+                outcomes.append(part(ground, extent, lambda line, name=name: say(f"{name}: {line}")))  # type: ignore[misc]
                 say(_verdict(outcomes[-1]))
         return Report(machine.describe(), others.share(), extent.rate, outcomes, skipped)
 

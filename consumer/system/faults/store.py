@@ -18,7 +18,7 @@ from consumer.services import clickhouse as client
 from consumer.stack.clickhouse import ClickHouse
 from consumer.system.faults.extent import Extent
 from consumer.system.faults.proxy import Mode, Proxy
-from consumer.system.faults.trial import Ground, Outcome, Say, Trial, trial
+from consumer.system.faults.trial import Fault, Ground, Outcome, Say, Trial, trial
 from consumer.watch.lag import LagReader
 
 _MODES: dict[Mode, str] = {
@@ -39,31 +39,25 @@ _NO_ROOM = 10**15
 def clickhouse(ground: Ground, extent: Extent, say: Say) -> Outcome:
     with _own_clickhouse(ground) as (own, server), Proxy(server.address) as proxy:
         settings = own.settings("store", clickhouse_timeout_seconds=_CLIENT_SECONDS, sink_max_wait_ms=200)
-        with trial(settings, extent.rate) as running:
+        with trial(settings, extent.rate, say) as running:
             _start(running, proxy)
             running.wait_flowing()
             for _ in range(extent.rounds):
                 for mode, kind in _MODES.items():
                     _misbehave(running, proxy, mode, kind, extent)
                 _fill_disk(running, extent)
-                _kill(running, server, "endpoint killed", seconds=0)
-        _tell(running, say)
+                _kill(running, server)
         return running.outcome("clickhouse")
 
 
 def outage(ground: Ground, extent: Extent, say: Say) -> Outcome:
     with _own_clickhouse(ground) as (own, server):
         settings = own.settings("outage")
-        with trial(settings, extent.rate) as running:
+        with trial(settings, extent.rate, say) as running:
             running.supervise(running.service("score"), running.service("sink"))
             running.wait_flowing()
-            back = _kill(running, server, f"away for {extent.outage_seconds:.0f} s", extent.outage_seconds)
             with LagReader(settings, settings.sink_group, [settings.topic_shadow_scores]) as lag:
-                waiting = lag.look().unread
-                caught_up = running.until(lambda: _is_fresh(lag), _CATCH_UP_SECONDS, "the sink has caught up")
-            note = f"{waiting:,} events waited when ClickHouse was back; stored {caught_up - back:.1f} s later"
-            running.notes.append(note)
-            say(f"outage: {note}")
+                _stay_away(running, server, lag, extent.outage_seconds)
         return running.outcome("outage")
 
 
@@ -113,21 +107,25 @@ def _fill_disk(running: Trial, extent: Extent) -> None:
     running.recovered("disk full", running.sink, time.monotonic())
 
 
-def _kill(running: Trial, server: ClickHouse, kind: str, seconds: float) -> float:
-    """Kill the endpoint and start it again after a while; gives when it answered again."""
+def _kill(running: Trial, server: ClickHouse) -> None:
+    server.kill()
+    server.start()
+    running.recovered("endpoint killed", running.sink, time.monotonic())
+
+
+def _stay_away(running: Trial, server: ClickHouse, lag: LagReader, seconds: float) -> None:
+    """Kill the endpoint, start it after a while, and see how long the sink takes to have stored all that waited."""
     server.kill()
     running.rest(seconds)
+    waiting = lag.look().unread
     server.start()
     back = time.monotonic()
-    running.recovered(kind, running.sink, back)
-    return back
+    running.recovered(f"away for {seconds:.0f} s", running.sink, back)
+    caught_up = running.until(lambda: _is_fresh(lag), _CATCH_UP_SECONDS, "the sink has caught up")
+    running.note(Fault(f"away for {seconds:.0f} s, until caught up", caught_up - back))
+    running.notes.append(f"{waiting:,} events waited when ClickHouse came back")
 
 
 def _is_fresh(lag: LagReader) -> bool:
     look = lag.look()
     return all(each.seconds(look.at) <= _FRESH_SECONDS for each in look.partitions)
-
-
-def _tell(running: Trial, say: Say) -> None:
-    for fault in running.faults:
-        say(f"clickhouse: {fault.kind}; stored again {fault.recovery_seconds:.1f} s after its end")

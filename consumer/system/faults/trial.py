@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,9 +133,12 @@ class Outcome:
 class Trial:
     """A pipeline under traffic. Every wait raises Fatal when it takes too long or something ended that should run."""
 
-    def __init__(self, settings: Settings, traffic: Traffic, ledger: Ledger, score: Progress, sink: Progress) -> None:
+    def __init__(
+        self, settings: Settings, traffic: Traffic, ledger: Ledger, groups: Sequence[Progress], say: Say
+    ) -> None:
         self.settings, self.traffic, self.ledger = settings, traffic, ledger
-        self.score, self.sink = score, sink
+        self.score, self.sink = groups
+        self._say = say
         self.faults: list[Fault] = []
         self.notes: list[str] = []
         self._began = time.monotonic()
@@ -192,14 +195,17 @@ class Trial:
         flowing = lambda: self.score.moved_since(now) and self.sink.moved_since(now)  # noqa: E731
         self.until(flowing, _START_SECONDS, "score and sink commit every partition")
 
-    def recovered(self, kind: str, progress: Progress, since: float, after: float | None = None) -> Fault:
+    def recovered(self, kind: str, progress: Progress, since: float, after: float | None = None) -> None:
         """Wait until every partition was committed later than `after` (else `since`), and note how long the one that
         waited longest since `since` was not.
         """
         self.until(lambda: progress.moved_since(after or since), _RECOVER_SECONDS, f"commits after {kind}")
-        fault = Fault(kind, progress.longest_pause(since))
+        self.note(Fault(kind, progress.longest_pause(since)))
+
+    def note(self, fault: Fault) -> None:
+        """Keep it for the report."""
         self.faults.append(fault)
-        return fault
+        self._say(f"{fault.kind}: {fault.recovery_seconds:.1f} s")
 
     def rest(self, seconds: float) -> None:
         """Let traffic flow undisturbed."""
@@ -247,14 +253,14 @@ def reconciliation(settings: Settings) -> Reconciliation:
 
 
 @contextmanager
-def trial(settings: Settings, rate: float) -> Iterator[Trial]:
+def trial(settings: Settings, rate: float, say: Say) -> Iterator[Trial]:
     """Traffic begins with the block. When that ends well, traffic stops, both groups catch up, and processes stop."""
     ledger = Ledger()
     with ExitStack() as ending:
         score = ending.enter_context(Progress(settings, settings.score_group, settings.topic_transactions))
         sink = ending.enter_context(Progress(settings, settings.sink_group, settings.topic_shadow_scores))
         traffic = Traffic(settings, rate, ledger)
-        running = Trial(settings, traffic, ledger, score, sink)
+        running = Trial(settings, traffic, ledger, (score, sink), say)
         ending.callback(running.stop)
         with traffic:
             yield running
