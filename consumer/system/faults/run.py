@@ -47,9 +47,13 @@ def run_faults(parts: Collection[str], extent: Extent, say: Say, *, busy_too: bo
         ground = Ground(addresses.kafka, addresses.clickhouse, folder)
         for name in (each for each in PARTS if each in parts and each not in skipped):
             for part in PARTS[name]:
-                outcomes.append(part(ground, extent, lambda line, name=name: say(f"{name}: {line}")))  # type: ignore[misc]
+                outcomes.append(part(ground, extent, partial(_say_of, name, say)))
                 say(_verdict(outcomes[-1]))
         return Report(machine.describe(), others.share(), extent.rate, outcomes, skipped)
+
+
+def _say_of(part: str, say: Say, line: str) -> None:
+    say(f"{part}: {line}")
 
 
 def _verdict(outcome: Outcome) -> str:

@@ -122,7 +122,7 @@ def _stay_away(running: Trial, server: ClickHouse, lag: LagReader, seconds: floa
     back = time.monotonic()
     running.recovered(f"away for {seconds:.0f} s", running.sink, back)
     caught_up = running.until(lambda: _is_fresh(lag), _CATCH_UP_SECONDS, "the sink has caught up")
-    running.note(Fault(f"away for {seconds:.0f} s, until caught up", caught_up - back))
+    running.keep(Fault(f"away for {seconds:.0f} s, until caught up", caught_up - back))
     running.notes.append(f"{waiting:,} events waited when ClickHouse came back")
 
 

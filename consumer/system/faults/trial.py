@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,10 +134,10 @@ class Trial:
     """A pipeline under traffic. Every wait raises Fatal when it takes too long or something ended that should run."""
 
     def __init__(
-        self, settings: Settings, traffic: Traffic, ledger: Ledger, groups: Sequence[Progress], say: Say
+        self, settings: Settings, traffic: Traffic, ledger: Ledger, score: Progress, sink: Progress, say: Say
     ) -> None:
         self.settings, self.traffic, self.ledger = settings, traffic, ledger
-        self.score, self.sink = groups
+        self.score, self.sink = score, sink
         self._say = say
         self.faults: list[Fault] = []
         self.notes: list[str] = []
@@ -200,9 +200,9 @@ class Trial:
         waited longest since `since` was not.
         """
         self.until(lambda: progress.moved_since(after or since), _RECOVER_SECONDS, f"commits after {kind}")
-        self.note(Fault(kind, progress.longest_pause(since)))
+        self.keep(Fault(kind, progress.longest_pause(since)))
 
-    def note(self, fault: Fault) -> None:
+    def keep(self, fault: Fault) -> None:
         """Keep it for the report."""
         self.faults.append(fault)
         self._say(f"{fault.kind}: {fault.recovery_seconds:.1f} s")
@@ -260,7 +260,7 @@ def trial(settings: Settings, rate: float, say: Say) -> Iterator[Trial]:
         score = ending.enter_context(Progress(settings, settings.score_group, settings.topic_transactions))
         sink = ending.enter_context(Progress(settings, settings.sink_group, settings.topic_shadow_scores))
         traffic = Traffic(settings, rate, ledger)
-        running = Trial(settings, traffic, ledger, (score, sink), say)
+        running = Trial(settings, traffic, ledger, score, sink, say)
         ending.callback(running.stop)
         with traffic:
             yield running
