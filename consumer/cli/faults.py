@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import click
 
@@ -49,6 +50,7 @@ def command(
     when anything was lost, done twice or changed.
     """
     logs.configure("error", "faults")
+    logging.getLogger("consumer.services.kafka").setLevel(logging.CRITICAL)  # that a broker is away is no news here
     interrupt_on_terminate()
     extent = Extent(rate=rate, rounds=rounds, outage_seconds=seconds, seed=seed)
     report = run_faults(parts or tuple(PARTS), extent, _say, busy_too=busy)

@@ -22,7 +22,9 @@ from consumer.stack.kafka import Kafka, Quorum, new_cluster_id
 from consumer.stack.part import free_port
 
 NODES = 3
-_HEALTHY_SECONDS = 90.0
+_START_SECONDS = 180.0
+"""Three JVMs at once."""
+_HEALTHY_SECONDS = 180.0
 _LOOK_SECONDS = 0.25
 _ANSWER_SECONDS = 5.0
 
@@ -48,7 +50,7 @@ class Cluster:
         for each in missing:
             each.launch()
         for each in missing:
-            each.wait_ready()
+            each.wait_ready(_START_SECONDS)
 
     def kill(self) -> None:
         for each in self.nodes.values():

@@ -32,7 +32,7 @@ _CLIENT_SECONDS = 2
 """The sink's patience in this part, so that a late answer need not be very late."""
 _FRESH_SECONDS = 3.0
 """The sink has caught up when nothing waits longer than this: it fills a batch for one second and inserts it."""
-_CATCH_UP_SECONDS = 180.0
+_CATCH_UP_SECONDS = 300.0
 _NO_ROOM = 10**15
 
 
