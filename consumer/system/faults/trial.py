@@ -57,6 +57,7 @@ class Ground:
 
     def settings(self, name: str, **changes: Any) -> Settings:
         """Settings of a new trial, with its topics and tables made."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         name = f"{name}-{uuid.uuid4().hex[:6]}"
         database = name.replace("-", "_")
         with clickhouse.connect(load_settings(clickhouse_url=SecretStr(self.clickhouse))) as client:
