@@ -44,6 +44,12 @@ class Rejected:
     reason: InvalidRecord
     stage: str = "decode"
 
+    def __post_init__(self) -> None:
+        """An error that is kept as data must not keep the frames it came through: they hold its whole batch, and refer
+        back to it, so that only the garbage collector could free them.
+        """
+        self.reason.__traceback__ = self.reason.__context__ = self.reason.__cause__ = None
+
 
 @dataclass(frozen=True)
 class Decoded:

@@ -35,6 +35,11 @@ def header_names() -> dict[str, str]:
     return {each["name"]: each["header"] for each in latest("dead_letter_headers").schema["fields"]}
 
 
+@cache
+def _app_version() -> str:
+    return version("bnpl-shadow-scoring")
+
+
 def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime) -> list[tuple[str, bytes | None]]:
     """The record's own headers, then ours. A record that was dead-lettered before keeps when it first failed."""
     names = header_names()
@@ -50,7 +55,7 @@ def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime
         "exception_message": str(rejected.reason),
         "attempt": str(int(attempt) + 1 if attempt.isdecimal() else 1),
         "first_failed_at": before.get(names["first_failed_at"], now.isoformat(timespec="milliseconds")),
-        "app_version": version("bnpl-shadow-scoring"),
+        "app_version": _app_version(),
     }
     kept = [(name, value) for name, value in own if name not in ours]
     return [*kept, *((names[field], value.encode()) for field, value in told.items())]
