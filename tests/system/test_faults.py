@@ -22,6 +22,7 @@ from consumer.services.score import ScoreService
 from consumer.services.sink import SinkService
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
+from consumer.system import soak as soaking
 from consumer.system.faults.brokers import brokers
 from consumer.system.faults.clock import clock, missing
 from consumer.system.faults.extent import Extent
@@ -29,7 +30,7 @@ from consumer.system.faults.processes import kills, zombie
 from consumer.system.faults.store import clickhouse
 from consumer.system.faults.trial import Ground, reconciliation
 from consumer.system.ledger import Ledger, prove
-from consumer.system.soak import Samples, figures_of
+from consumer.system.soak import Samples, SoakReport, figures_of, soak
 
 SHORT = Extent(rate=300, rounds=1, calm_seconds=1, fault_seconds=1, outage_seconds=2, pause_seconds=7)
 
@@ -68,6 +69,18 @@ def test_a_cluster_may_lose_a_node_or_all_of_them(ground: Ground) -> None:
         "leading broker killed", "coordinator killed", "broker hung", "all brokers killed",
     ]  # fmt: skip
     assert outcome.events > 1000
+
+
+def test_a_soak_samples_both_services_and_proves_its_ledger(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soaking, "SAMPLE_SECONDS", 0.25)
+    samples, outcome = soak(ground, 0.1, 300, print)
+    assert outcome.holds, outcome
+    figures = [figures_of(each) for each in samples]
+    assert [each.name for each in figures] == ["score", "sink"]
+    assert all(each.rss_mb > 50 and each.descriptors > 5 for each in figures)
+    told = "\n".join(SoakReport({"cores": 2}, 0.5, 0.1, 300, figures, outcome).lines())
+    assert f"The ledger holds: {outcome.events:,} acknowledged" in told
+    assert "lost 0, twice 0" in told
 
 
 def test_the_ledger_finds_whatever_was_lost_done_twice_or_changed(
