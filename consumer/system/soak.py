@@ -128,7 +128,8 @@ class SoakReport:
         yield (
             f"Flat means: memory does not grow by more than {LEAK_MB_PER_HOUR:.0f} MB an hour by both slopes (least "
             "squares, and the median of the last third against that of the first), descriptors do not grow by one an "
-            "hour, and the median lag of the last third is not above {LAG_GROWTH} times the 99th percentile of the first."
+            f"hour, and the median lag of the last third is not above {LAG_GROWTH} times the 99th percentile of the "
+            "first."
         )
         yield ""
         yield (
