@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHADOW := $(BIN)/bnpl-shadow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench fuzz up down status lock clean
+.PHONY: help setup demo test lint format bench faults soak fuzz up down status lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ format: setup ## Format the code and mend what can be mended
 
 bench: setup ## Measure what docs/benchmarks.md shows, on a stack of its own
 	@$(SHADOW) bench
+
+faults: setup ## Break everything on purpose under traffic, and prove that nothing is lost (20 minutes)
+	@$(SHADOW) faults
+
+soak: setup ## Run steadily for half an hour, and see whether anything grows
+	@$(SHADOW) soak
 
 fuzz: setup ## Fuzz the decode path with a million payloads in both codecs
 	@PYTHONPATH=tests:tests/contracts $(BIN)/python -m fuzz

@@ -48,7 +48,7 @@ class Rejected:
         """A reason may be kept for long and be raised again: it must not hold the frames it came through, each of which
         holds a batch of records, nor gather more of them.
         """
-        self.reason.__traceback__ = self.reason.__context__ = None
+        self.reason.__traceback__ = self.reason.__context__ = self.reason.__cause__ = None
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ def _fields(kind: str) -> dict[str, str]:
     return {each["header"]: each["name"] for each in latest(kind).schema["fields"]}
 
 
+@cache
+def _app_version() -> str:
+    return version("bnpl-shadow-scoring")
+
+
 def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime) -> list[tuple[str, bytes | None]]:
     """The record's own headers, then ours. A record that was dead-lettered before keeps when it first failed."""
     names, before = header_names(), _told(own, _LETTER)
@@ -94,7 +99,7 @@ def headers(own: Headers, source: Coordinates, rejected: Rejected, now: datetime
         "exception_message": str(rejected.reason),
         "attempt": str(_attempt(before) + 1),
         "first_failed_at": before.get("first_failed_at", now.isoformat(timespec="milliseconds")),
-        "app_version": version("bnpl-shadow-scoring"),
+        "app_version": _app_version(),
     }
     return [*_without_ours(own), *((names[field], value.encode()) for field, value in told.items())]
 
@@ -141,7 +146,7 @@ def marker_headers(replay: Replay) -> list[tuple[str, bytes | None]]:
         "of": f"{replay.of.partition}/{replay.of.offset}",
         "to": str(replay.to),
         "at": replay.at,
-        "app_version": version("bnpl-shadow-scoring"),
+        "app_version": _app_version(),
     }
     return [(names[field], value.encode()) for field, value in told.items()]
 

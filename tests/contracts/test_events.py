@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import random
+import weakref
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -250,3 +252,23 @@ def test_shadow_events_written_as_columns_are_read_by_fastavro() -> None:
     assert read["models"] == models
     assert read["reason_codes"] == ["A", "B"]
     assert read["transaction_id"] == "x"
+
+
+class Values(list[bytes | None]):
+    """A batch that can be watched."""
+
+
+def test_a_refused_record_does_not_keep_its_batch_alive() -> None:
+    """Services call the garbage collector rarely; what only it can free grows by a batch at a time."""
+    good = written([transaction(), transaction()])
+    read = reader()
+    values = Values([*good, b"rubbish", None, good[0][:-3]])
+    watched = weakref.ref(values)
+    gc.disable()
+    try:
+        decoded = read.read(values)
+        del values
+        assert watched() is None
+    finally:
+        gc.enable()
+    assert set(reasons(decoded).values()) == {"unknown_framing", "tombstone", "truncated"}

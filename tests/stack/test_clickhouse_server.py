@@ -247,3 +247,20 @@ def test_the_host_time_zone_does_not_matter(tmp_path: Path) -> None:
                     time.sleep(0.05)
         server.send_signal(signal.SIGTERM)
     assert told == b"UTC\n"
+
+
+def test_an_insert_that_the_engine_could_not_store_is_not_acknowledged(clickhouse: Client) -> None:
+    """chDB says "stored" of a streamed insert that failed at its end: nothing may believe it."""
+    rows = pa.table({"n": [1, 2, 3]})
+    clickhouse.command("CREATE TABLE full (n Int64) ENGINE = MergeTree ORDER BY n")
+    clickhouse.command("ALTER TABLE full MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000")
+    with pytest.raises(ClickHouseError, match="NOT_ENOUGH_SPACE") as refused:
+        clickhouse.insert_arrow("full", rows)
+    assert refused.value.code == 243
+    assert clickhouse.query("SELECT count() FROM full").result_rows == [(0,)]
+    clickhouse.command("ALTER TABLE full RESET SETTING min_free_disk_bytes_to_perform_insert")
+    clickhouse.insert_arrow("full", rows)
+    assert clickhouse.query("SELECT count() FROM full").result_rows == [(3,)]
+    clickhouse.command("CREATE TABLE picky (n Int64, CONSTRAINT small CHECK n < 3) ENGINE = MergeTree ORDER BY n")
+    with pytest.raises(ClickHouseError, match="VIOLATED_CONSTRAINT"):
+        clickhouse.insert_arrow("picky", rows)

@@ -10,11 +10,13 @@ from typing import Any, BinaryIO
 from consumer.stack.clickhouse_server import sql
 from consumer.stack.clickhouse_server.engine import set_all
 from consumer.stack.clickhouse_server.errors import QueryError
+from consumer.stack.clickhouse_server.inserts import Inserts
 
 HEAD_BYTES = 256 * 1024
 """ClickHouse's own `max_query_size`: an INSERT's statement ends within it, its data may be of any size."""
 MAX_STATEMENT_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
+_inserts = Inserts()
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def execute(
     """Run it; `stream` allows the rows to be made while they are sent. Raises QueryError."""
     if statement.insert is not None:
         set_all(connection, {f"param_{name}": value for name, value in parameters.items()})
-        return _insert(connection, statement.insert, statement.data)
+        with _inserts.proved(connection):
+            return _insert(connection, statement.insert, statement.data)
     fmt = sql.output_format(statement.text)
     try:
         if stream and sql.is_streamable(statement.keyword, fmt):
