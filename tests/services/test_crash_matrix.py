@@ -7,14 +7,17 @@ one left behind meets its successor.
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+import threading
 from collections import Counter
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 
+import pytest
 from confluent_kafka import Producer
 from harness import (
     HEADER_NAMES,
-    Commands,
     clickhouse_rows,
     encoded,
     forget_dead_members_soon,
@@ -27,7 +30,9 @@ from harness import (
 )
 
 from consumer.scoring.controller import ShadowModeController
+from consumer.scoring.load import load_controller
 from consumer.services.score import ScoreService
+from consumer.services.sink import SinkService
 from consumer.settings import Settings
 
 BATCH = 100
@@ -84,22 +89,39 @@ def published(settings: Settings) -> tuple[dict[Place, str], dict[Place, bytes]]
     return dict(events.keys()), dict(letters.keys())
 
 
-def killed_at(commands: Commands, settings: Settings, place: str) -> None:
-    """Run a service until it dies at a place, in its second batch."""
-    service = place.partition(":")[0]
-    died = commands.run(settings, service, seconds=60, BNPL_PROFILE="test", BNPL_CRASH_POINT=f"{place}@2")
-    assert died.process.returncode == -signal.SIGKILL, died.output
+def _serve(service: str, settings: Settings) -> None:
+    if service == "score":
+        ScoreService(settings, load_controller(settings)).run(threading.Event())
+    else:
+        SinkService(settings).run(threading.Event())
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that are forked where everything is imported already: fifteen of them are started here."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_crash_matrix"])
+    return context
+
+
+def killed_at(processes: ForkServerContext, settings: Settings, place: str) -> None:
+    """Run a service in a process of its own until it dies at a place, in its second batch."""
+    deadly = settings.model_copy(update={"crash_point": f"{place}@2", "profile": "test"})
+    died = processes.Process(target=_serve, args=(place.partition(":")[0], deadly))
+    died.start()
+    died.join(90)
+    assert died.exitcode == -signal.SIGKILL, f"{place}: {died.exitcode}"
 
 
 def test_score_killed_at_every_place_publishes_each_transaction_once(
-    settings: Settings, commands: Commands, controller: ShadowModeController
+    settings: Settings, processes: ForkServerContext, controller: ShadowModeController
 ) -> None:
     settings = settings.model_copy(update={"batch_max_records": BATCH})
     forget_dead_members_soon(settings, settings.score_group)
     ledger = produced(settings, 25 * BATCH)
     seen = 0
     for place in SCORE_PLACES:
-        killed_at(commands, settings, place)
+        killed_at(processes, settings, place)
         events, letters = published(settings)
         assert events.items() <= ledger.good.items(), place
         assert letters.items() <= ledger.rubbish.items(), place
@@ -112,7 +134,7 @@ def test_score_killed_at_every_place_publishes_each_transaction_once(
 
 
 def test_sink_killed_at_every_place_stores_each_prediction_once(
-    settings: Settings, commands: Commands, controller: ShadowModeController
+    settings: Settings, processes: ForkServerContext, controller: ShadowModeController
 ) -> None:
     settings = settings.model_copy(update={"sink_max_records": BATCH})
     forget_dead_members_soon(settings, settings.sink_group)
@@ -120,13 +142,11 @@ def test_sink_killed_at_every_place_stores_each_prediction_once(
     with running(ScoreService(settings, controller)):
         wait_scored(settings)
     for place in SINK_PLACES:
-        killed_at(commands, settings, place)
+        killed_at(processes, settings, place)
         rows = stored_places(settings)
         assert rows.items() <= ledger.good.items(), place
-    last = commands.start(settings, "sink")
-    wait_stored(settings, len(ledger.good), 60)
-    last.terminate()
-    assert last.ended(30) == 0
+    with running(SinkService(settings)):
+        wait_stored(settings, len(ledger.good), 60)
     assert stored_places(settings) == ledger.good
 
 

@@ -41,6 +41,7 @@ def delete_before(settings: Settings, offset: int) -> None:
 def test_records_that_retention_took_are_told_and_counted_once_and_the_rest_is_scored(
     settings: Settings, controller: ShadowModeController, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     settings = settings.model_copy(update={"group_protocol": protocol})
     send_to_first(settings, 100, seed=1)
     with running(ScoreService(settings, controller)):
@@ -91,6 +92,7 @@ def test_a_loss_is_committed_even_when_nothing_is_left_to_read(
 def test_a_new_group_starts_at_the_first_record_there_is_and_has_lost_nothing(
     settings: Settings, controller: ShadowModeController, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     send_to_first(settings, 50, seed=1)
     delete_before(settings, 20)
     service = ScoreService(settings, controller)
