@@ -40,7 +40,7 @@ format: setup ## Format the code and mend what can be mended
 bench: setup ## Measure what docs/benchmarks.md shows, on a stack of its own
 	@$(SHADOW) bench
 
-faults: setup ## Break everything on purpose under traffic, and prove that nothing is lost (20 minutes)
+faults: setup ## Break everything on purpose under traffic, and prove that nothing is lost (half an hour)
 	@$(SHADOW) faults
 
 soak: setup ## Run steadily for half an hour, and see whether anything grows

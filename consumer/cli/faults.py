@@ -37,17 +37,18 @@ def command(
 
     \b
     kills       SIGKILL of score or sink at random; the supervisor brings them back
+    crashes     a death after every numbered step of score and of sink
     members     1 → 3 → 1 score processes, by both group protocols
     zombie      a process that hangs, is replaced, and wakes; a second one of the same name
     clickhouse  reset connections, slow and late answers, errors, a full disk, the endpoint killed
     outage      ClickHouse away for a minute: how long the sink takes to catch up
-    clock       the wall clock of score jumps (needs Debian's libfaketime)
+    clock       the wall clock of score jumps (needs a C compiler)
     brokers     a cluster of three: nodes killed, hanging, all killed
 
     The producer writes down every record that Kafka acknowledged. At the end of each part the topics and the table are
     compared with that ledger place by place, and the product's own reconciler must agree. Starts its own Kafka and
-    ClickHouse in a temporary folder, on free ports, and leaves nothing behind. All parts take about 20 minutes. Exits 1
-    when anything was lost, done twice or changed.
+    ClickHouse in a temporary folder, on free ports, and leaves nothing behind. All parts take about half an hour, more
+    with more rounds. Exits 1 when anything was lost, done twice or changed.
     """
     logs.configure("error", "faults")
     logging.getLogger("consumer.services.kafka").setLevel(logging.CRITICAL)  # that a broker is away is no news here

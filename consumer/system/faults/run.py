@@ -12,6 +12,7 @@ from consumer.stack.local import LocalStack
 from consumer.system.bench import machine
 from consumer.system.faults.brokers import brokers
 from consumer.system.faults.clock import clock, missing
+from consumer.system.faults.crashes import crashes
 from consumer.system.faults.extent import Extent
 from consumer.system.faults.processes import kills, members, zombie
 from consumer.system.faults.report import Report
@@ -22,6 +23,7 @@ Part = Callable[[Ground, Extent, Say], Outcome]
 
 PARTS: dict[str, tuple[Part, ...]] = {
     "kills": (kills,),
+    "crashes": (crashes,),
     "members": (partial(members, protocol="consumer"), partial(members, protocol="classic")),
     "zombie": (zombie,),
     "clickhouse": (clickhouse,),
