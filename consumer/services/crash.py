@@ -8,7 +8,10 @@ import threading
 import time
 from typing import Literal
 
+from consumer.logs import get_logger
 from consumer.settings import Settings
+
+log = get_logger(__name__)
 
 _TO_LEARN_SECONDS = 1.0
 """After a SIGCONT the client learns first, in its own threads, what happened meanwhile: the worse case for the step."""
@@ -23,6 +26,8 @@ class CrashPoint:
         self._step = int(step) if name == service else None
         self._left = int(times or 1)
         self._action = settings.crash_action
+        if self._step is not None:
+            log.warning("this process is told to fail", crash_point=settings.crash_point, action=self._action)
 
     def after(self, step: int) -> None:
         """Called when a step is done, by whichever thread did it."""

@@ -82,3 +82,17 @@ def test_timeouts_that_cannot_work_together_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setenv("BNPL_TRANSACTION_TIMEOUT_MS", "60000")
     with pytest.raises(ConfigurationError, match="BNPL_TRANSACTION_TIMEOUT_MS"):
         load_settings()
+
+
+def test_a_service_is_told_to_die_only_where_tests_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNPL_CRASH_POINT", "score:6")
+    with pytest.raises(
+        ConfigurationError, match="BNPL_CRASH_POINT kills the service on purpose: unset it, or set BNPL_P"
+    ):
+        load_settings()
+    monkeypatch.setenv("BNPL_PROFILE", "test")
+    assert load_settings().crash_point == "score:6"
+    for nowhere in ("score:9", "sink:6", "score", "sink:1@0"):
+        monkeypatch.setenv("BNPL_CRASH_POINT", nowhere)
+        with pytest.raises(ConfigurationError, match="BNPL_CRASH_POINT"):
+            load_settings()
