@@ -26,7 +26,7 @@ demo: setup ## Run the whole system on simulated checkouts and prove the result
 	@$(SHADOW) demo
 
 test: setup ## Run the whole test suite on a real Kafka and ClickHouse
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## Check style and types; changes nothing
 	@$(BIN)/ruff check .
