@@ -11,6 +11,7 @@ from random import SystemRandom
 from typing import Any
 
 import pytest
+from fuzz.__main__ import as_json
 from fuzz.batches import SIZE, Batch, Payload, batch
 from fuzz.checks import Outcome, check
 from fuzz.run import Report, run
@@ -30,6 +31,7 @@ def test_a_short_run_finds_nothing() -> None:
     assert report.payloads == sum(report.kinds.values()) == sum(report.told.values()) == 1500
     assert report.told["accepted"] > 100
     assert len(report.told) > 10
+    assert json.loads(json.dumps(as_json(report)))["told"]["accepted"] == report.told["accepted"]
 
 
 @pytest.mark.parametrize("found", CORPUS, ids=lambda found: found["shows"])
