@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure speed, freshness and memory on a stack of its own."),
     "faults": ("consumer.cli.faults:command", "Break everything under traffic; prove nothing is lost."),
-    "soak": ("consumer.cli.soak:command", "Run steadily for half an hour: does anything grow?"),
+    "soak": ("consumer.cli.soak:command", "Run steadily for half an hour; see what grows."),
     "simulate": ("consumer.cli.simulate:command", "Write made-up transactions with their outcomes."),
     "train": ("consumer.cli.train:command", "Fit the models on labelled transactions and export them."),
     "artifacts": ("consumer.cli.artifacts:command", "List, prove and bring in exports of models."),
