@@ -238,19 +238,26 @@ def test_a_live_system_shows_no_fault_that_is_none(settings: Settings, controlle
         for at, each in enumerate(events)
     ]
     looks: list[Reconciliation] = []
+
+    def look() -> bool:
+        """Send, look, and say whether it was looked at while at work."""
+        at = len(looks) % 8
+        send(settings, settings.topic_transactions, records[at * 500 : (at + 1) * 500])
+        send(settings, settings.topic_transactions, records[:50])  # sent again: rows are replaced while it looks
+        looks.append(reconcile(settings))
+        assert looks[-1].holds, told(looks[-1])
+        return bool(looks[-1].waiting_for_score or looks[-1].waiting_for_sink)
+
     with running(ScoreService(settings, controller)), running(SinkService(settings)):
-        for at in range(8):
-            send(settings, settings.topic_transactions, records[at * 500 : (at + 1) * 500])
-            send(settings, settings.topic_transactions, records[:50])  # sent again: rows are replaced while it looks
-            looks.append(reconcile(settings))
-            assert looks[-1].holds, told(looks[-1])
+        at_work = [look() for _ in range(8)]
+        if not any(at_work):
+            eventually(look, 90, "a look while at work")
         wait_scored(settings)
         wait_sunk(settings)
     end = reconcile(settings)
     assert end.holds, told(end)
-    assert (end.produced, end.waiting_for_score, end.waiting_for_sink) == (4400, 0, 0)
-    assert sum(each.consumed for each in end.transactions) == 4400
-    assert any(each.waiting_for_score or each.waiting_for_sink for each in looks), "it was looked at while at work"
+    assert (end.produced, end.waiting_for_score, end.waiting_for_sink) == (550 * len(looks), 0, 0)
+    assert sum(each.consumed for each in end.transactions) == 550 * len(looks)
 
 
 def test_what_retention_deleted_is_no_fault_and_hides_none(
