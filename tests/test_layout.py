@@ -17,7 +17,19 @@ from consumer.settings import PROJECT
 
 CONSUMER = PROJECT / "consumer"
 MODULES = sorted(CONSUMER.rglob("*.py"))
-ORDER = ["ground", "contracts", "scoring", "stack", "services", "watch", "research", "system", "cli"]
+ORDER = [
+    "ground",
+    "contracts",
+    "scoring",
+    "evaluation",
+    "stack",
+    "services",
+    "watch",
+    "champion",
+    "research",
+    "system",
+    "cli",
+]
 """A module imports from its own package and from those before it."""
 GROUND = {"__init__", "errors", "settings", "clock", "logs", "metrics"}
 LONGEST_FILE = 450
@@ -25,6 +37,7 @@ LONGEST_FILE = 450
 FORBIDDEN = {
     "contracts": {"confluent_kafka", "sklearn", "clickhouse_connect", "chdb"},
     "scoring": {"confluent_kafka", "clickhouse_connect", "chdb", "requests"},
+    "evaluation": {"confluent_kafka", "clickhouse_connect", "chdb", "requests"},
     "research": {"confluent_kafka", "clickhouse_connect", "chdb"},
 }
 """Libraries that a package must not know, whatever else it imports."""

@@ -131,7 +131,7 @@ class Demo:
 
     def _look(self, client: Client, score: LagReader, sink: LagReader, before: Progress, seconds: float) -> Progress:
         acknowledged, sent = self._acknowledged, self._sender.sent  # before the lag is asked, which then includes them
-        score_lag, sink_lag = score.look().unread, sink.look().unread
+        score_lag, sink_lag = (group.look(_CATCH_UP_SECONDS).unread for group in (score, sink))
         with clickhouse.errors_named():
             ((stored, declined, high),) = client.query(_TOTALS).result_rows
             means = {str(model): float(mean) for model, mean in client.query(_MEAN_SCORES).result_rows}
