@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.load import load_controller
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
+
+# brokers of tests live for seconds or minutes: what the second compiler gains them is less than what it takes
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,13 @@ from consumer.contracts.avro import Decoded, Rejected
 from consumer.errors import BnplError
 from consumer.logs import get_logger
 from consumer.metrics import Metrics, total
-from consumer.scoring.controller import Shadow, ShadowModeController
-from consumer.scoring.predictor import Predictions
 from consumer.services.loop import Batch
 from consumer.services.tally import Tally
 from consumer.settings import Settings
+
+if TYPE_CHECKING:  # the sink imports this module, and has no use for the two seconds and the memory of scikit-learn
+    from consumer.scoring.controller import Shadow, ShadowModeController
+    from consumer.scoring.predictor import Predictions
 
 
 class ScoreObserver:

@@ -63,13 +63,12 @@ def test_nothing_is_lost_or_done_twice_whatever_dies_or_misbehaves(ground: Groun
     }  # fmt: skip
 
 
-def test_a_cluster_may_lose_a_node_or_all_of_them(ground: Ground) -> None:
-    outcome = brokers(ground, SHORT, print)
+def test_a_cluster_may_lose_all_of_its_nodes(ground: Ground) -> None:
+    """Without rounds of single nodes, which `make faults` has: each of their three faults takes half a minute."""
+    outcome = brokers(ground, replace(SHORT, rounds=0), print)
     assert outcome.holds, outcome
-    assert [fault.kind for fault in outcome.faults] == [
-        "leading broker killed", "coordinator killed", "broker hung", "all brokers killed",
-    ]  # fmt: skip
-    assert outcome.events > 1000
+    assert [fault.kind for fault in outcome.faults] == ["all brokers killed"]
+    assert outcome.events > 300
 
 
 def test_a_soak_samples_both_services_and_proves_its_ledger(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ import psutil
 import pytest
 from harness import Command, Commands, eventually, simulated
 
+from consumer.errors import Fatal
 from consumer.settings import Settings
 from consumer.stack.local import read_addresses
+from consumer.system.supervisor import ServiceProcess, Supervisor
 
 NOTHING_GIVEN = Settings()
 
@@ -68,11 +70,13 @@ def test_ctrl_c_in_the_middle_of_the_demo_leaves_no_process(folder: Path, comman
     assert_nothing_is_left(folder)
 
 
-def test_a_demo_that_cannot_work_says_what_is_missing(folder: Path, commands: Commands) -> None:
-    demo = start(commands, folder, "demo", "--events", "1000", BNPL_RULES_FILE="/nowhere/rules.json")
-    assert demo.ended(90) == 1
-    assert "/nowhere/rules.json" in demo.output
-    assert_nothing_is_left(folder)
+def test_a_service_that_cannot_work_is_named_with_its_reason(tmp_path: Path) -> None:
+    variables = {"BNPL_RULES_FILE": "/nowhere/rules.json", "BNPL_SCORE_METRICS_PORT": "0"}
+    score = ServiceProcess(["score"], tmp_path / "score.log", variables)
+    with Supervisor([score]) as supervisor:
+        eventually(lambda: score.exit_code is not None, 60, score.log_file.read_text)
+        with pytest.raises(Fatal, match=r"(?s)score ended with code 1; its last lines:.*/nowhere/rules\.json"):
+            supervisor.check()
 
 
 def test_run_scores_what_is_produced_replaces_what_is_killed_and_ends_in_order(
