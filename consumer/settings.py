@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Pins the models: the SHA-256 of their manifest, as `bnpl-shadow artifacts verify` shows it."""
     rules_file: Directory = PROJECT / "artifacts" / "rules" / "rules_v1.json"
     """The rule set that decides."""
+    horizons_file: Directory = PROJECT / "artifacts" / "policy" / "horizons_v1.json"
+    """The label horizons of outcomes."""
     migrations_dir: Directory = PROJECT / "deploy" / "clickhouse"
     """The numbered DDL of ClickHouse's tables."""
 
@@ -60,9 +62,9 @@ class Settings(BaseSettings):
     topic_dead_letters: str = "bnpl.transactions.dlq"
     """Records that cannot be used, with the reason in their headers."""
     topic_outcomes: str = "bnpl.outcomes"
-    """What became of a transaction. Created now, read by a later version."""
+    """What became of a transaction, keyed by it, weeks later."""
     topic_outcomes_dead_letters: str = "bnpl.outcomes.dlq"
-    """Outcomes that cannot be used. Created now, written by a later version."""
+    """Outcomes that cannot be used, with the reason in their headers."""
     topic_control: str = "bnpl.control"
     """Champion and mode. Created now, read by a later version."""
     topic_partitions: Positive = 4

@@ -80,10 +80,7 @@ def register() -> None:
     registry = schema_registry(settings)
     if registry is None:
         raise ConfigurationError("BNPL_SCHEMA_REGISTRY_URL is not set; without a registry nothing needs registering")
-    for name, topic in (
-        ("transaction", settings.topic_transactions),
-        ("shadow_event", settings.topic_shadow_scores),
-    ):
+    for name, topic in kafka_topics.topics_of_kinds(settings).items():
         for named in versions(name):
             schema_id = registry.register(f"{topic}-value", named.schema)
             click.echo(f"{topic}-value  {name}.v{named.version}  id {schema_id}")
