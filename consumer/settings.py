@@ -132,6 +132,12 @@ class Settings(BaseSettings):
     dead_letter_max_attempts: Positive = 3
     """A record that was refused so often is parked: `bnpl-shadow dlq replay` leaves it alone unless told otherwise."""
 
+    # what a decision is worth; `bnpl-shadow migrate` records it for the view shadow_predictions
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.04
+    """What a financed transaction earns when it is repaid, as a share of its amount."""
+    loss_given_default: Share = 0.6
+    """What it loses when it defaults, as a share of its amount."""
+
     # privacy
     pseudonym_key: SecretStr | None = None
     """When set, shadow events carry HMAC-SHA256(customer_id) as the customer's reference; unset, they carry none."""

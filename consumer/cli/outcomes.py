@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from consumer import logs
 from consumer.cli.bad_lines import BadLines, reading
@@ -16,6 +19,7 @@ from consumer.cli.progress import progress
 from consumer.services.lines import unpacked
 from consumer.services.outcomes import Format, OutcomeSender, read_lines
 from consumer.settings import load_settings
+from consumer.watch.outcomes import LabelCounts, count_outcomes
 
 
 @click.group()
@@ -74,6 +78,36 @@ def _send(raw: BinaryIO, file: Path, told_as: Format, sender: OutcomeSender, bad
             bad.refuse(sender, lines.bad)
             sender.send(lines.batch)
             shown.update(task, completed=raw.tell() if size else None, description=f"sent {sender.sent:,}")
+
+
+@outcomes.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+def status(as_json: bool) -> None:
+    """Show what was made of the outcomes, by label. Each transaction with an outcome is one of the first three.
+
+    \b
+    matched    it has a prediction and was financed
+    orphaned   it has no prediction: that is yet to come, or nobody knows the transaction
+    declined   every prediction says that checkout declined, and yet an outcome came
+    corrected  a later version replaced an earlier one
+    cured      it was said to have defaulted, and is no more
+    repeated   records that told a version again (records, not transactions)
+
+    Asks ClickHouse for both tables as they are now; docs/outcomes.md says what becomes of each.
+    """
+    settings = load_settings()
+    logs.configure(settings.log_level, "outcomes")
+    found = count_outcomes(settings)
+    if as_json:
+        click.echo(json.dumps({"labels": [asdict(each) for each in found]}))
+        return
+    names = [each.name for each in fields(LabelCounts)]
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for counts in found:
+        table.add_row(counts.label, *(f"{getattr(counts, name):,}" for name in names[1:]))
+    Console().print(table if found else "no outcome was stored yet")
 
 
 def _summarise(file: Path, sender: OutcomeSender, bad: BadLines, seconds: float, as_json: bool) -> None:
