@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import pytest
-from harness import HEADER_NAMES, Commands, environment, eventually, read_topic
+from harness import HEADER_NAMES, Commands, decoded, environment, eventually, read_topic
 
 from consumer.contracts.outcome import SCHEMA
 from consumer.errors import Fatal
@@ -22,7 +21,6 @@ from consumer.services.outcomes import Format, read_lines
 from consumer.settings import PROJECT, Settings
 
 Outcome = dict[str, Any]
-WRITTEN = fastavro.parse_schema(json.loads((PROJECT / "schemas" / "outcome.v1.avsc").read_text()))
 
 
 def outcomes(count: int) -> list[Outcome]:
@@ -122,7 +120,7 @@ def test_csv_that_is_none_is_refused_by_the_line_or_as_a_whole() -> None:
 def stored(settings: Settings) -> list[tuple[str, Outcome]]:
     """Key and outcome of every record of the topic, by fastavro."""
     return [
-        (record.key().decode(), fastavro.schemaless_reader(io.BytesIO(record.value()[10:]), WRITTEN, None))
+        (record.key().decode(), decoded(record.value(), "outcome"))
         for record in read_topic(settings, settings.topic_outcomes)
     ]
 

@@ -17,7 +17,7 @@ from consumer.watch.check.timeouts import Service, check_model_budgets, check_ti
 log = get_logger(__name__)
 
 Check = Callable[[], Findings]
-PARTS = ("kafka", "topics", "contents", "schemas", "clickhouse", "rules", "artifacts", "timeouts", "clocks")
+PARTS = ("kafka", "topics", "contents", "schemas", "clickhouse", "rules", "horizons", "artifacts", "timeouts", "clocks")
 """In the order of a report."""
 
 
