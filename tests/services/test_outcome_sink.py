@@ -201,6 +201,8 @@ def test_whatever_comes_first_they_meet_and_each_kind_is_counted(
             "repeated": 2,
         }
     }
+    told = commands.run(settings, "trace", ids[3])
+    assert "outcome         defaulted after 14 days, opportunity cost " in told.output
     table = commands.run(settings, "outcomes", "status").output
     assert "orphaned" in table
     assert "d28" in table
