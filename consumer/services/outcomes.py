@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,10 +37,18 @@ def read_lines(stream: BinaryIO, told_as: Format) -> Iterator[Lines]:
     """
     if told_as == "jsonl":
         return read_records(stream, json_object, columns_from_dicts)
-    names = _cells(next(iter(stream), b"").removeprefix(b"\xef\xbb\xbf"))
+    names = _column_names(next(iter(stream), b""))
+    return read_records(stream, partial(_csv_record, names), columns_from_dicts, before=1)
+
+
+def _column_names(line: bytes) -> list[str]:
+    try:
+        names = _cells(line.removeprefix(codecs.BOM_UTF8))
+    except InvalidRecord as reason:
+        raise Fatal(f"the first line must name the columns, but {reason}") from None
     if lacking := [name for name in _REQUIRED if name not in names]:
         raise Fatal(f"the first line must name the columns, and lacks {', '.join(lacking)}")
-    return read_records(stream, partial(_csv_record, names), columns_from_dicts, before=1)
+    return names
 
 
 def _csv_record(names: list[str], content: bytes) -> Record:

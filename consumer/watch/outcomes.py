@@ -41,6 +41,7 @@ SELECT
     countIf(versions > 1), countIf(cured), any(records) - sum(versions)
 FROM current LEFT JOIN predicted USING transaction_id LEFT JOIN stored USING label
 GROUP BY label ORDER BY label
+SETTINGS join_use_nulls = 0
 """
 
 

@@ -42,23 +42,19 @@ SELECT
     source_topic,
     source_partition,
     source_offset
-FROM (SELECT * FROM shadow_scores FINAL) AS scores
+FROM shadow_scores AS scores FINAL
 LEFT JOIN
 (
     SELECT
         transaction_id,
-        CAST(multiIf(max(bad), true, countIf(label = 'full_term') > 0, false, NULL), 'Nullable(Bool)') AS actual_default,
-        CAST(if(max(bad), minIf(days, bad), anyIf(days, label = 'full_term')), 'Nullable(Int32)') AS days_to_resolution
+        CAST(multiIf(max(defaulted), true, countIf(label = 'full_term') > 0, false, NULL), 'Nullable(Bool)') AS actual_default,
+        CAST(if(max(defaulted), minIf(days, defaulted), anyIf(days, label = 'full_term')), 'Nullable(Int32)') AS days_to_resolution
     FROM
     (
-        SELECT
-            transaction_id,
-            label,
-            argMax((defaulted, days_to_resolution), (version, observed_at, outcome_offset)) AS last,
-            last.1 AS bad,
-            last.2 AS days
+        SELECT transaction_id, label, defaulted, days_to_resolution AS days
         FROM outcomes
-        GROUP BY transaction_id, label
+        ORDER BY version DESC, observed_at DESC, outcome_offset DESC
+        LIMIT 1 BY transaction_id, label
     )
     GROUP BY transaction_id
 ) AS known USING transaction_id

@@ -113,6 +113,8 @@ def test_csv_that_is_none_is_refused_by_the_line_or_as_a_whole() -> None:
     assert (len(good), bad) == (2, {3: "not_csv", 5: "not_csv", 6: "not_csv"})
     with pytest.raises(Fatal, match="first line must name the columns, and lacks label, defaulted, source, version"):
         read(b"transaction_id,observed_at\n", "csv")
+    with pytest.raises(Fatal, match="must name the columns, but the line is not CSV in UTF-8"):
+        read(b"\xff\n", "csv")
     with pytest.raises(Fatal, match="lacks transaction_id"):
         read(b"", "csv")
 
