@@ -178,6 +178,13 @@ class Metrics:
             "bnpl_reconcile_last_success_timestamp_seconds",
             "When the last reconciliation ended that could ask everything, whatever it found; 0 for none yet.",
         )
+        self.outcomes = self._gauge(
+            "bnpl_outcomes",
+            "Outcomes by label at the last reconciliation: matched, orphaned (no prediction) or declined (never "
+            "financed); of these corrected and cured; and repeated, records that told nothing new.",
+            "label",
+            "state",
+        )
         self.reconcile_seconds = self._gauge("bnpl_reconcile_duration_seconds", "How long that one took.")
         self.reconcile_failures = self._counter(
             "bnpl_reconcile_failures_total", "Reconciliations that could not ask everything."

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Pins the models: the SHA-256 of their manifest, as `bnpl-shadow artifacts verify` shows it."""
     rules_file: Directory = PROJECT / "artifacts" / "rules" / "rules_v1.json"
     """The rule set that decides."""
+    horizons_file: Directory = PROJECT / "artifacts" / "policy" / "horizons_v1.json"
+    """The label horizons of outcomes."""
     migrations_dir: Directory = PROJECT / "deploy" / "clickhouse"
     """The numbered DDL of ClickHouse's tables."""
 
@@ -60,9 +62,9 @@ class Settings(BaseSettings):
     topic_dead_letters: str = "bnpl.transactions.dlq"
     """Records that cannot be used, with the reason in their headers."""
     topic_outcomes: str = "bnpl.outcomes"
-    """What became of a transaction. Created now, read by a later version."""
+    """What became of a transaction, keyed by it, weeks later."""
     topic_outcomes_dead_letters: str = "bnpl.outcomes.dlq"
-    """Outcomes that cannot be used. Created now, written by a later version."""
+    """Outcomes that cannot be used, with the reason in their headers."""
     topic_control: str = "bnpl.control"
     """Champion and mode. Created now, read by a later version."""
     topic_partitions: Positive = 4
@@ -129,6 +131,12 @@ class Settings(BaseSettings):
     """A service stops at this many bad records in a row in one partition."""
     dead_letter_max_attempts: Positive = 3
     """A record that was refused so often is parked: `bnpl-shadow dlq replay` leaves it alone unless told otherwise."""
+
+    # what a decision is worth; `bnpl-shadow migrate` records it for the view shadow_predictions
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.04
+    """What a financed transaction earns when it is repaid, as a share of its amount."""
+    loss_given_default: Share = 0.6
+    """What it loses when it defaults, as a share of its amount."""
 
     # privacy
     pseudonym_key: SecretStr | None = None

@@ -241,6 +241,7 @@ def _schema(name: str) -> Any:
 
 _TRANSACTION = _schema("transaction.v2")
 _SHADOW_EVENT = _schema("shadow_event.v1")
+_OUTCOME = _schema("outcome.v1")
 HEADER_NAMES = {each["name"]: each["header"] for each in _schema("dead_letter_headers.v1")["fields"]}
 
 
@@ -251,8 +252,10 @@ def _single_object_header(schema: Any) -> bytes:
 
 _TRANSACTION_HEADER = _single_object_header(_TRANSACTION)
 _SHADOW_EVENT_HEADER = _single_object_header(_SHADOW_EVENT)
+_OUTCOME_HEADER = _single_object_header(_OUTCOME)
 _PARSED_TRANSACTION = fastavro.parse_schema(_TRANSACTION)
 _PARSED_SHADOW_EVENT = fastavro.parse_schema(_SHADOW_EVENT)
+_PARSED_OUTCOME = fastavro.parse_schema(_OUTCOME)
 
 
 def encoded(event: Event, **changes: Any) -> bytes:
@@ -266,9 +269,10 @@ def encoded(event: Event, **changes: Any) -> bytes:
 
 
 def decoded(value: bytes, kind: str = "shadow_event") -> Event:
-    """A shadow event or a transaction from a message value, by fastavro, with aware UTC times."""
+    """A shadow event, a transaction or an outcome from a message value, by fastavro, with aware UTC times."""
     header, schema = {
         "shadow_event": (_SHADOW_EVENT_HEADER, _PARSED_SHADOW_EVENT),
+        "outcome": (_OUTCOME_HEADER, _PARSED_OUTCOME),
         "transaction": (_TRANSACTION_HEADER, _PARSED_TRANSACTION),
     }[kind]
     assert value.startswith(header)
@@ -300,6 +304,34 @@ def send_events(settings: Settings, events: Iterable[Event]) -> None:
     """Send transactions keyed by customer, as their producers do."""
     records = [{"key": each["customer_id"], "value": encoded(each)} for each in events]
     send(settings, settings.topic_transactions, records)
+
+
+def outcome(transaction_id: str, **changes: Any) -> Event:
+    """A good outcome that was observed yesterday, with fields changed."""
+    return {
+        "transaction_id": transaction_id,
+        "label": "d28",
+        "defaulted": True,
+        "days_to_resolution": 14,
+        "loss_amount": 90.5,
+        "observed_at": utc_now().replace(microsecond=0) - timedelta(days=1),
+        "source": "ledger",
+        "version": 1,
+        "transaction_timestamp": None,
+        **changes,
+    }
+
+
+def outcome_record(told: Event) -> dict[str, bytes]:
+    """An outcome as key and value of a message, by fastavro."""
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, _PARSED_OUTCOME, told)
+    return {"key": told["transaction_id"].encode(), "value": _OUTCOME_HEADER + body.getvalue()}
+
+
+def send_outcomes(settings: Settings, told: Iterable[Event]) -> None:
+    """Send outcomes keyed by transaction, as their producers do."""
+    send(settings, settings.topic_outcomes, map(outcome_record, told))
 
 
 def read_topic(settings: Settings, topic: str) -> list[Message]:
@@ -372,11 +404,11 @@ def stored(settings: Settings, what: str = "count()") -> Any:
         return client.query(f"SELECT {what} FROM shadow_scores FINAL").result_rows[0][0]
 
 
-def clickhouse_rows(settings: Settings, what: str) -> list[tuple[Any, ...]]:
-    """These columns of shadow_scores, duplicates removed."""
+def clickhouse_rows(settings: Settings, what: str, table: str = "shadow_scores") -> list[tuple[Any, ...]]:
+    """These columns of a table, duplicates removed."""
     assert settings.clickhouse_url
     with clickhouse_connect.get_client(dsn=settings.clickhouse_url.get_secret_value()) as client:
-        return [tuple(row) for row in client.query(f"SELECT {what} FROM shadow_scores FINAL").result_rows]
+        return [tuple(row) for row in client.query(f"SELECT {what} FROM {table} FINAL").result_rows]
 
 
 def wait_stored(settings: Settings, count: int, seconds: float = 30) -> None:

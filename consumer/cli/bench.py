@@ -16,7 +16,7 @@ from consumer.system.bench.run import PARTS, Extent, run_bench
 @click.option(
     "--events", type=click.IntRange(100_000), default=1_200_000, show_default=True, help="In a round's steady state."
 )
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Of score and sink.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Of score, sink and outcomes.")
 @click.option("--backlog", type=click.IntRange(100_000), default=2_000_000, show_default=True, help="For memory.")
 @click.option("--rate", type=click.IntRange(100), default=10_000, show_default=True, help="For freshness, a second.")
 @click.option("--seconds", type=click.IntRange(5), default=60, show_default=True, help="For freshness.")
@@ -40,7 +40,8 @@ def command(
     score      events a second, exactly once, against a pass-through that only copies bytes; stages of the loop
     freshness  from produce to readable by a read_committed reader, at a steady rate
     memory     of the score process over a long backlog
-    sink       rows a second into the local ClickHouse
+    sink       rows of shadow events a second into the local ClickHouse
+    outcomes   rows of outcomes a second
     single     one predict_single_transaction
     naive      the same by a pandas row and four predict_proba: what a notebook does
 

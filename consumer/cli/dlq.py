@@ -28,6 +28,15 @@ from consumer.watch.letters import STATES, Filter, Progress
 _LISTED = 20
 
 
+_of = click.option(
+    "--of",
+    type=click.Choice(["transactions", "outcomes"]),
+    default="transactions",
+    show_default=True,
+    help="Whose dead letters: bnpl.transactions.dlq (also those of shadow events) or bnpl.outcomes.dlq.",
+)
+
+
 class Place(click.ParamType[tuple[int, int]]):
     """A letter's place in its topic."""
 
@@ -59,11 +68,12 @@ def command() -> None:
     """Look at dead letters, and replay them once what refused them is mended.
 
     A dead letter is a record that score or the sink could not use: its own bytes, with the reason in its headers. It
-    stays in bnpl.transactions.dlq until retention removes it, replayed or not.
+    stays in bnpl.transactions.dlq, one of an outcome in bnpl.outcomes.dlq, until retention removes it, replayed or not.
     """
 
 
 @command.command("ls")
+@_of
 @_filters
 @click.option(
     "--state", "states", type=click.Choice(STATES), multiple=True, help="What became of them; again for more."
@@ -73,6 +83,7 @@ def command() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 def ls(
+    of: str,
     classes: tuple[str, ...],
     stages: tuple[str, ...],
     since: datetime | None,
@@ -87,7 +98,7 @@ def ls(
     waiting   can be replayed
     replayed  was sent again; if it was refused again, that has a letter of its own
     parked    refused BNPL_DEAD_LETTER_MAX_ATTEMPTS times: only `replay --parked` takes it
-    line      a line of `bnpl-shadow produce`: mend it and send it by that command
+    line      a line of `bnpl-shadow produce` or `outcomes load`: mend it and send it by that command
     withheld  its value was too large for a letter, and stays where it was read
     foreign   not a dead letter of score or sink
 
@@ -96,7 +107,7 @@ def ls(
       bnpl-shadow dlq ls --since 2d --state waiting
       bnpl-shadow dlq ls --class oversized --class out_of_range --json
     """
-    settings = _settings()
+    settings = _settings(of)
     require_topics(settings, settings.topic_dead_letters)
     with _searching() as search:
         found = survey(settings, Filter(classes, stages, states or STATES, since, until), limit, search)
@@ -104,6 +115,7 @@ def ls(
 
 
 @command.command("show")
+@_of
 @click.argument("place", type=Place(), metavar="PARTITION/OFFSET")
 @click.option(
     "--value",
@@ -112,13 +124,13 @@ def ls(
     help="Write the record's value there, byte by byte; - is this terminal, in hex. It may hold personal data.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object, never with the value.")
-def show(place: tuple[int, int], target: Path | None, as_json: bool) -> None:
+def show(of: str, place: tuple[int, int], target: Path | None, as_json: bool) -> None:
     """Show one dead letter: where it was read, why it was refused, its headers, and what became of it.
 
     Key and value are not shown: they may hold personal data, and the key is the customer's id. --value hands the value
     out, to whoever asks for it by name. The record's own headers are shown as its producer wrote them.
     """
-    settings = _settings()
+    settings = _settings(of)
     require_topics(settings, settings.topic_dead_letters)
     with _searching() as search:
         found = story(settings, place, search)
@@ -143,6 +155,7 @@ def _hand_out(value: bytes | None, target: Path, place: str) -> None:
 
 
 @command.command("replay")
+@_of
 @click.argument("places", type=Place(), nargs=-1, metavar="[PARTITION/OFFSET]...")
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All that wait, without a filter.")
@@ -156,6 +169,7 @@ def _hand_out(value: bytes | None, target: Path, place: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be replayed; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 def replay(
+    of: str,
     places: tuple[tuple[int, int], ...],
     classes: tuple[str, ...],
     stages: tuple[str, ...],
@@ -191,7 +205,7 @@ def replay(
         raise click.UsageError("name places, or say by filters which: not both")
     if not (places or narrowed or everything):
         raise click.UsageError("say which: PARTITION/OFFSET …, a filter such as --class or --since, or --all")
-    settings = _settings()
+    settings = _settings(of)
     wanted = replays.Wanted(
         places,
         Filter(classes, stages, since=since, until=until),
@@ -216,9 +230,12 @@ def replay(
         click.echo(report.plan_text(plan, done, dry_run))
 
 
-def _settings() -> Settings:
+def _settings(of: str) -> Settings:
+    """The settings, with the dead-letter topic that is meant as the one that all of this looks at."""
     settings = load_settings()
     logs.configure("critical", "dlq")  # what the clients complain of, an error says
+    if of == "outcomes":
+        return settings.model_copy(update={"topic_dead_letters": settings.topic_outcomes_dead_letters})
     return settings
 
 

@@ -45,7 +45,7 @@ Watched = list[tuple[LagReader, LagWindow]]
     help=f"Look again and again until Ctrl-C, every {_EVERY_SECONDS:.0f} s if not told otherwise.",
 )
 def command(group: str | None, topics: tuple[str, ...], as_json: bool, every: float | None) -> None:
-    """Show what score has yet to read of transactions, and sink of shadow scores: in messages, and in seconds.
+    """Show what score has yet to read of transactions, and sink of shadow scores and outcomes: in messages and seconds.
 
     Messages are what `kafka-consumer-groups --describe` prints as LAG; a last one may be a transaction's marker,
     which is no record. Seconds are how long the first unread record has waited.
@@ -89,7 +89,10 @@ def command(group: str | None, topics: tuple[str, ...], as_json: bool, every: fl
 def _asked(settings: Settings, group: str | None, topics: Sequence[str]) -> dict[str, Sequence[str]]:
     """The topics by the group that reads them."""
     ours = {"score": settings.score_group, "sink": settings.sink_group}
-    read = {settings.score_group: [settings.topic_transactions], settings.sink_group: [settings.topic_shadow_scores]}
+    read = {
+        settings.score_group: [settings.topic_transactions],
+        settings.sink_group: [settings.topic_shadow_scores, settings.topic_outcomes],
+    }
     if group is None:
         if topics:
             raise click.UsageError("--topic needs --group: whose lag on it?")

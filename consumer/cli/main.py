@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("consumer.cli.system:demo", "Run everything on simulated checkouts and prove the result."),
     "run": ("consumer.cli.system:run", "Keep stack and services running for events of your own."),
     "produce": ("consumer.cli.produce:command", "Send a file of transactions."),
+    "outcomes": ("consumer.cli.outcomes:outcomes", "Send what became of transactions; see what was made of it."),
     "up": ("consumer.cli.stack:up", "Start the local Kafka and ClickHouse."),
     "down": ("consumer.cli.stack:down", "Stop them; their data stays."),
     "status": ("consumer.cli.stack:status", "Show what of them runs and answers."),

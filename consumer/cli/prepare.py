@@ -10,7 +10,7 @@ from consumer import logs
 from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import versions
 from consumer.errors import ConfigurationError
-from consumer.services import clickhouse, sessions
+from consumer.services import clickhouse, economics, sessions
 from consumer.services import migrate as migrations
 from consumer.services import topics as kafka_topics
 from consumer.settings import load_settings
@@ -54,14 +54,21 @@ def _session(group: sessions.Session) -> str:
 
 @click.command()
 def migrate() -> None:
-    """Bring ClickHouse's tables up to date: apply the files of deploy/clickhouse not applied yet, in order."""
+    """Bring ClickHouse's tables up to date: apply the files of deploy/clickhouse not applied yet, in order.
+
+    Records BNPL_MARGIN and BNPL_LOSS_GIVEN_DEFAULT too, by which shadow_predictions reckons.
+    """
     settings = load_settings()
     logs.configure(settings.log_level, "migrate")
     with clickhouse.connect(settings) as client:
         now, before = migrations.migrate(client, settings.migrations_dir)
+        changed = economics.record(client, settings)
     for each in now:
         click.echo(f"applied {each.name}")
     click.echo(f"{len(now)} applied now, {len(before)} before")
+    if changed:
+        worth = f"margin {settings.margin:g}, loss given default {settings.loss_given_default:g}"
+        click.echo(f"recorded what decisions are worth: {worth}")
 
 
 @click.group()
@@ -80,10 +87,7 @@ def register() -> None:
     registry = schema_registry(settings)
     if registry is None:
         raise ConfigurationError("BNPL_SCHEMA_REGISTRY_URL is not set; without a registry nothing needs registering")
-    for name, topic in (
-        ("transaction", settings.topic_transactions),
-        ("shadow_event", settings.topic_shadow_scores),
-    ):
+    for name, topic in kafka_topics.topics_of_kinds(settings).items():
         for named in versions(name):
             schema_id = registry.register(f"{topic}-value", named.schema)
             click.echo(f"{topic}-value  {name}.v{named.version}  id {schema_id}")

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-import zlib
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from consumer import logs
+from consumer.cli.bad_lines import BadLines, reading
 from consumer.cli.progress import progress
-from consumer.errors import Fatal
-from consumer.services.produce import BadLine, Pace, TransactionSender, new_ids, read_lines, unpacked
+from consumer.services.lines import unpacked
+from consumer.services.produce import Pace, TransactionSender, new_ids, read_lines
 from consumer.settings import load_settings
-
-_SHOWN_REASONS = 5
 
 
 @click.command("produce")
@@ -50,73 +47,57 @@ def command(file: Path, rate: float | None, loop: bool, as_json: bool) -> None:
     """
     settings = load_settings()
     logs.configure(settings.log_level, "produce")
-    sender, pace, told = TransactionSender(settings), Pace(rate), Told()
+    sender, pace = TransactionSender(settings), Pace(rate)
+    bad, labels = BadLines(), Counter[str]()
     started, turn = time.monotonic(), 1
     try:
         while True:
-            _send_file(file, turn, sender, pace, told)
+            _send_file(file, turn, sender, pace, bad, labels)
             if not loop:
                 break
             turn += 1
     except KeyboardInterrupt:
         click.echo("interrupted: waiting for what is under way", err=True)
         sender.flush()
-        _summarise(file, sender, told, time.monotonic() - started, as_json)
+        _summarise(file, sender, bad, labels, time.monotonic() - started, as_json)
         sys.exit(130)
     sender.flush()
-    _summarise(file, sender, told, time.monotonic() - started, as_json)
+    _summarise(file, sender, bad, labels, time.monotonic() - started, as_json)
 
 
-@dataclass
-class Told:
-    """What the summary tells, kept small however long `--loop` goes on."""
-
-    labels: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    first_bad: list[BadLine] = field(default_factory=list)
-
-    def refused(self, line: BadLine) -> None:
-        """Count a line that was no transaction; the first few are remembered."""
-        self.errors[line.reason.error] += 1
-        if len(self.first_bad) < _SHOWN_REASONS:
-            self.first_bad.append(line)
-
-
-def _send_file(file: Path, turn: int, sender: TransactionSender, pace: Pace, told: Told) -> None:
-    try:
-        with file.open("rb") as raw, unpacked(raw, file.name) as stream, progress() as shown:
-            task = shown.add_task(f"sending {file.name}", total=file.stat().st_size)
-            for lines in read_lines(stream):
-                told.labels.update(lines.labels_stripped)
-                for line in lines.bad:
-                    sender.refuse(line)
-                    told.refused(line)
-                for piece in pace.slices(lines.batch if turn == 1 else new_ids(lines.batch, turn)):
-                    sender.send(piece)
-                shown.update(task, completed=raw.tell(), description=f"sent {sender.sent:,}")
-    except (OSError, EOFError, zlib.error) as error:
-        sender.flush()
-        raise Fatal(f"{file} cannot be read to its end ({error}); {sender.sent:,} transactions were sent") from error
+def _send_file(
+    file: Path, turn: int, sender: TransactionSender, pace: Pace, bad: BadLines, labels: Counter[str]
+) -> None:
+    with (
+        reading(file, sender, "transactions"),
+        file.open("rb") as raw,
+        unpacked(raw, file.name) as stream,
+        progress() as shown,
+    ):
+        task = shown.add_task(f"sending {file.name}", total=file.stat().st_size)
+        for lines in read_lines(stream):
+            labels.update(lines.labels)
+            bad.refuse(sender, lines.bad)
+            for piece in pace.slices(lines.batch if turn == 1 else new_ids(lines.batch, turn)):
+                sender.send(piece)
+            shown.update(task, completed=raw.tell(), description=f"sent {sender.sent:,}")
 
 
-def _summarise(file: Path, sender: TransactionSender, told: Told, seconds: float, as_json: bool) -> None:
+def _summarise(
+    file: Path, sender: TransactionSender, bad: BadLines, labels: Counter[str], seconds: float, as_json: bool
+) -> None:
     if as_json:
         summary = {
             "file": file.name,
             "sent": sender.sent,
             "dead_letters": sender.dead_letters,
-            "errors": dict(told.errors),
-            "labels_stripped": dict(told.labels),
+            "errors": dict(bad.errors),
+            "labels_stripped": dict(labels),
             "seconds": round(seconds, 3),
         }
         click.echo(json.dumps(summary))
         return
     click.echo(f"sent {sender.sent:,} transactions in {seconds:.1f} s ({sender.sent / seconds:,.0f} a second)")
-    if any(told.labels.values()):
-        click.echo("labels stripped: " + ", ".join(f"{name} {count:,}" for name, count in told.labels.items()))
-    if count := told.errors.total():
-        click.echo(f"{count:,} lines are no transactions and went to the dead-letter topic:", err=True)
-        for line in told.first_bad:
-            click.echo(f"  line {line.number}: {line.reason} ({line.reason.error})", err=True)
-        if count > len(told.first_bad):
-            click.echo(f"  … and {count - len(told.first_bad):,} more", err=True)
+    if any(labels.values()):
+        click.echo("labels stripped: " + ", ".join(f"{name} {count:,}" for name, count in labels.items()))
+    bad.tell("transactions")

@@ -17,6 +17,7 @@ from consumer.cli.when import Since
 from consumer.clock import utc_now
 from consumer.errors import TRY_AGAIN, Retryable
 from consumer.settings import Settings, load_settings
+from consumer.watch.outcomes import count_outcomes
 from consumer.watch.reconcile.reconcile import Reconciliation, reconcile
 from consumer.watch.reconcile.repeat import Repeated
 from consumer.watch.server import StatusServer
@@ -73,7 +74,9 @@ def _again_and_again(settings: Settings, since: datetime | None, every: float, a
     """Until Ctrl-C; the exit code that the last result has."""
     window = utc_now() - since if since else None
     code = 0
-    repeated = Repeated(lambda: _once(settings, utc_now() - window if window else None))
+    repeated = Repeated(
+        lambda: _once(settings, utc_now() - window if window else None), lambda: count_outcomes(settings)
+    )
     port = settings.reconcile_metrics_port
     with StatusServer(settings.metrics_host, port, "BNPL_RECONCILE_METRICS_PORT") as server:
         server.show(repeated.metrics, repeated)

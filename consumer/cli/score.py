@@ -37,5 +37,5 @@ def command(instance: str | None, artifact: str | None) -> None:
         controller = load_controller(settings)
         refuse_faults(settings, "score", controller.predictor.guarded_calls)
         service = ScoreService(settings, controller)
-        with watched(service, server, settings, settings.score_group, settings.topic_transactions):
+        with watched(service, server, settings, settings.score_group, [settings.topic_transactions]):
             service.run(stop)

@@ -15,11 +15,11 @@ from consumer.watch.server import StatusServer, watched
 @click.command("sink")
 @click.option("--instance", help="Name of this process among its replicas.  [default: BNPL_INSTANCE, or 0]")
 def command(instance: str | None) -> None:
-    """Copy shadow scores into ClickHouse until stopped: one row a prediction.
+    """Copy shadow scores and outcomes into ClickHouse until stopped: one row each.
 
-    Reads bnpl.shadow-scores in group bnpl-sink and fills table shadow_scores (see `bnpl-shadow migrate`).
-    Checks first what it needs. While ClickHouse is away it waits, and scoring goes on. /metrics, /livez and
-    /readyz answer on port BNPL_SINK_METRICS_PORT. SIGTERM or Ctrl-C finishes what is under way; a
+    Reads bnpl.shadow-scores and bnpl.outcomes in group bnpl-sink and fills tables shadow_scores and outcomes
+    (see `bnpl-shadow migrate`). Checks first what it needs. While ClickHouse is away it waits, and scoring goes on.
+    /metrics, /livez and /readyz answer on port BNPL_SINK_METRICS_PORT. SIGTERM or Ctrl-C finishes what is under way; a
     second one ends at once.
     """
     settings = load_settings(instance=instance)
@@ -28,5 +28,6 @@ def command(instance: str | None) -> None:
     with StatusServer(settings.metrics_host, settings.sink_metrics_port, "BNPL_SINK_METRICS_PORT") as server:
         refuse_faults(settings, "sink")
         service = SinkService(settings)
-        with watched(service, server, settings, settings.sink_group, settings.topic_shadow_scores, stores=True):
+        topics = [settings.topic_shadow_scores, settings.topic_outcomes]
+        with watched(service, server, settings, settings.sink_group, topics, stores=True):
             service.run(stop)

@@ -128,12 +128,16 @@ def _travel(prediction: Prediction, trace: Trace) -> Iterator[str]:
     place = f"{row['shadow_partition']}/{row['shadow_offset']}"
     later = ", of a later sending, which replaced this one's" if prediction.replaced else ""
     yield from _row("stored", f"a row of shadow_scores, from shadow event {place}{later}")
-    default = row.get("actual_default")
-    if default is None:
-        yield from _row("outcome", "not known: outcomes come with a later version")
-    else:
-        days, cost = row["days_to_resolution"], _number(row["opportunity_cost"])
-        yield from _row("outcome", f"{'defaulted' if default else 'repaid'} after {days} days, opportunity cost {cost}")
+    yield from _row("outcome", _outcome(row))
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if row.get("actual_default") is None:
+        return "not known yet"
+    days, cost = row["days_to_resolution"], row["opportunity_cost"]
+    what = "defaulted" if row["actual_default"] else "repaid"
+    after = "" if days is None else f" after {days} days"
+    return f"{what}{after}, opportunity cost {'not known' if cost is None else _number(cost)}"
 
 
 def _row(label: str, text: str) -> Iterator[str]:

@@ -19,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumer.contracts.transaction import SCHEMA, matrix, plain_values, transaction_batch
+from consumer.contracts.checks import matrix
+from consumer.contracts.transaction import SCHEMA, plain_values, transaction_batch
 from consumer.errors import ArtifactError
 
 FloatMatrix = npt.NDArray[np.float64]

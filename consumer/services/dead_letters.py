@@ -100,9 +100,12 @@ class _Partition:
 
 
 class DeadLetterMeter:
-    """Counts refused records by partition. Raises DeadLetterLimit before the batch that breaks a limit is committed."""
+    """Counts refused records of one topic by partition. Raises DeadLetterLimit before the batch that breaks a limit is
+    committed.
+    """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
         self._max_ratio = settings.dead_letter_max_ratio
         self._min_records = settings.dead_letter_ratio_min_records
         self._max_consecutive = settings.dead_letter_max_consecutive
@@ -151,7 +154,7 @@ class DeadLetterMeter:
 
     def _message(self, partition: int, fact: str, setting: str) -> str:
         return (
-            f"partition {partition}: {fact}. Nothing of this batch was committed. Mend what sends them; those that are "
-            "in the topic stay there, so to get past them, each to the dead-letter topic, "
+            f"{self._topic}, partition {partition}: {fact}. Nothing of this batch was committed. Mend what sends them; "
+            "those that are in the topic stay there, so to get past them, each to the dead-letter topic, "
             f"raise BNPL_DEAD_LETTER_MAX_{setting} and start again"
         )

@@ -70,6 +70,18 @@ class Batch:
             np.fromiter(map(Message.offset, messages), np.int64, n),
         )
 
+    @classmethod
+    def by_topic(cls, messages: list[Any]) -> dict[str, Batch]:
+        """A batch for each topic that is among the messages."""
+        topics = [message.topic() for message in messages]
+        names = list(dict.fromkeys(topics))
+        if len(names) == 1:
+            return {names[0]: cls.of(messages)}
+        return {
+            name: cls.of([message for message, topic in zip(messages, topics, strict=True) if topic == name])
+            for name in names
+        }
+
     @property
     def values(self) -> list[bytes | None]:
         return list(map(Message.value, self.messages))

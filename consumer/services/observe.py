@@ -17,7 +17,9 @@ from consumer.contracts.avro import Decoded, Rejected
 from consumer.errors import BnplError
 from consumer.logs import get_logger
 from consumer.metrics import Metrics, total
+from consumer.services.feed import Lot
 from consumer.services.loop import Batch
+from consumer.services.rows import SCORES
 from consumer.services.tally import Tally
 from consumer.settings import Settings
 
@@ -131,10 +133,8 @@ class ScoreObserver:
 class SinkObserver:
     """Counts what the sink does. `inserting` runs in the inserting thread, the rest in the loop's."""
 
-    def __init__(self, metrics: Metrics, settings: Settings, table: str) -> None:
+    def __init__(self, metrics: Metrics, tables: Sequence[str]) -> None:
         self._metrics = metrics
-        self._settings = settings
-        self._table = table
         self.tally = Tally(
             get_logger("consumer.services.sink"),
             "stored",
@@ -144,21 +144,22 @@ class SinkObserver:
                 "dead_letters": lambda: total(metrics.dead_letters),
             },
         )
-        for result in ("ok", "failed"):
-            metrics.rows.labels(table, result)
-        metrics.buffered.labels(table).set(0)
+        for table in tables:
+            for result in ("ok", "failed"):
+                metrics.rows.labels(table, result)
+            metrics.buffered.labels(table).set(0)
 
-    def read(self, batch: Batch, decoded: Decoded) -> None:
-        """One batch as it came in."""
-        topic = self._settings.topic_shadow_scores
-        self._metrics.records.labels(self._metrics.lane, topic).inc(len(batch.messages))
-        _count_rejected(self._metrics, topic, decoded.rejected)
+    def read(self, lot: Lot) -> None:
+        """One batch of one feed as it came in."""
+        topic = lot.feed.topic
+        self._metrics.records.labels(self._metrics.lane, topic).inc(len(lot.batch.messages))
+        _count_rejected(self._metrics, topic, lot.decoded.rejected)
         self.tally.tell()
 
     @contextmanager
-    def inserting(self, event_times: pa.Array) -> Iterator[None]:
-        """Around the insert of rows whose checkouts happened at `event_times` (int64 ms since 1970)."""
-        metrics, table, count = self._metrics, self._table, len(event_times)
+    def inserting(self, lot: Lot) -> Iterator[None]:
+        """Around the insert of its rows."""
+        metrics, table, count = self._metrics, lot.feed.table.name, lot.rows.num_rows
         metrics.insert_rows.labels(table).observe(count)
         metrics.buffered.labels(table).inc(count)
         try:
@@ -172,7 +173,8 @@ class SinkObserver:
             metrics.buffered.labels(table).dec(count)
         metrics.rows.labels(table, "ok").inc(count)
         metrics.last_insert.labels(table).set_to_current_time()
-        _observe_age(metrics, "stored", event_times)
+        if lot.feed.table is SCORES:  # an outcome is weeks younger than its checkout by its nature
+            _observe_age(metrics, "stored", lot.decoded.batch.column("event_time"))
 
 
 def _count_rejected(metrics: Metrics, topic: str, rejected: Sequence[Rejected]) -> None:

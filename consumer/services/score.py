@@ -70,7 +70,7 @@ class ScoreService:
         key = settings.pseudonym_key.get_secret_value() if settings.pseudonym_key else None
         self._events = ShadowEvents(controller, self._writer.arrow_schema, Pseudonyms(key))
         self._limits = Limits.of(settings)
-        self._meter = DeadLetterMeter(settings)
+        self._meter = DeadLetterMeter(settings, settings.topic_transactions)
         self._observer = ScoreObserver(self.metrics, settings, controller)
         self._wanted = settings.batch_max_records
         self._committing = Background(settings.transaction_timeout_ms / 1000 + _GRACE_SECONDS)

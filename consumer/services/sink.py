@@ -1,31 +1,27 @@
-"""The sink service: shadow events in, one ClickHouse row a prediction.
+"""The sink service: shadow events and outcomes in, one ClickHouse row each (`services/feed.py`).
 
-Delivery is at least once and the table makes it idempotent (`deploy/clickhouse/0001_shadow_scores.sql`), so the steps
-are fewer than score's:
+Delivery is at least once and the tables make it idempotent (`deploy/clickhouse/0001_shadow_scores.sql`,
+`0004_outcomes.sql`), so the steps are fewer than score's:
 
-1. read    a batch of committed shadow events
+1. read    a batch of committed records, of either topic
 2. decode  bytes to columns; what cannot be used becomes a dead letter
 3. settle  wait for the previous batch: one insert is under way at a time
-4. insert  the rows, as one block
+4. insert  the rows, a block for each table and month
 5. commit  the offsets to read next, once ClickHouse has acknowledged the rows
 
 4 runs in a thread of its own while 1 and 2 of the next batch go on; 5 belongs to 3, because a member of a group must
 not be used by two threads at once. Dying anywhere repeats rows, never loses one. While ClickHouse is away the group
-keeps its place, and the topic keeps the events.
+keeps its place, and the topics keep the events.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
-import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from consumer.clock import Deadline
-from consumer.contracts.avro import Decoded
-from consumer.contracts.events import EventReader
-from consumer.contracts.registry import schema_registry
-from consumer.contracts.schemas import WriterSchemas, latest
 from consumer.errors import Fatal, KafkaUnavailable, Retryable
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
@@ -33,13 +29,13 @@ from consumer.services import loop
 from consumer.services.background import Background
 from consumer.services.clickhouse import connect, errors_named
 from consumer.services.crash import CrashPoint
-from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
+from consumer.services.dead_letters import send_dead_letters
+from consumer.services.feed import Lot, feeds
 from consumer.services.group import GroupMember
 from consumer.services.kafka import as_error, made, producer_config, require_topics
 from consumer.services.loop import Batch
 from consumer.services.observe import SinkObserver
 from consumer.services.pulse import Pulse
-from consumer.services.rows import TABLE, by_partition, rows
 from consumer.settings import Settings
 
 log = get_logger(__name__)
@@ -57,26 +53,22 @@ class SinkService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        registry = schema_registry(settings)
-        self._reader = EventReader(WriterSchemas("shadow_event", registry), latest("shadow_event").schema["fields"])
-        self._meter = DeadLetterMeter(settings)
+        self._feeds = feeds(settings)
         self.metrics = Metrics("sink")
         self.pulse = Pulse(self.metrics)
         self._lap = self.pulse.stages.lap
         self._done = CrashPoint(settings, "sink").after
-        self._observer = SinkObserver(self.metrics, settings, TABLE)
+        self._observer = SinkObserver(self.metrics, [feed.table.name for feed in self._feeds.values()])
         self._clickhouse = connect(settings)
         self._dead_letters = made(Producer, producer_config(settings) | {"on_delivery": self._delivered})
         self._undelivered: list[KafkaError] = []
         self._insertion = Background()
-        self._group = GroupMember(
-            settings, settings.sink_group, [settings.topic_shadow_scores], self._settle, self.metrics
-        )
-        self._inserting: Batch | None = None
+        self._group = GroupMember(settings, settings.sink_group, list(self._feeds), self._settle, self.metrics)
+        self._inserting: Sequence[Lot] = ()
 
     def run(self, stop: threading.Event) -> None:
         """Store until told to stop. Raises a Fatal error when going on would do harm."""
-        log.info("storing", topic=self._settings.topic_shadow_scores, table=TABLE)
+        log.info("storing", **{feed.table.name: topic for topic, feed in self._feeds.items()})
         try:
             loop.run(stop, self._run_once, self._recover, self._group, self.pulse)
         finally:
@@ -92,20 +84,19 @@ class SinkService:
         if not messages:
             self._rest()
             return
-        batch = Batch.of(messages)
+        batches = Batch.by_topic(messages)
         self._lap("poll")
         self._done(1)
-        decoded = self._reader.read(batch.values)  # 2 decode
-        self._meter.count_rejected(batch.partitions, batch.offsets, decoded.rejected)
-        table = rows(decoded, batch.partitions, batch.offsets)
+        lots = [self._feeds[topic].take(batch) for topic, batch in batches.items()]  # 2 decode
         self._lap("decode")
         self._done(2)
         self._settle()  # 3 settle
         self._lap("commit")
         self._done(3)
-        self._inserting = batch
-        self._insertion.start(lambda: self._insert(batch, decoded, table))  # 4 insert
-        self._observer.read(batch, decoded)
+        self._inserting = lots
+        self._insertion.start(lambda: self._insert(lots))  # 4 insert
+        for lot in lots:
+            self._observer.read(lot)
         self._lap("observe")
 
     def _rest(self) -> None:
@@ -119,35 +110,38 @@ class SinkService:
                 self.pulse.progress()
         self._observer.tally.tell()
 
-    def _insert(self, batch: Batch, decoded: Decoded, table: pa.Table) -> None:
+    def _insert(self, lots: Sequence[Lot]) -> None:
         client = self._clickhouse  # an insert that was given up must not touch the one that replaced it
-        if table.num_rows:
-            with self._observer.inserting(decoded.batch.column("event_time")), errors_named():
-                for block in by_partition(table):
-                    client.insert_arrow(TABLE, block, settings=_INSERT_SETTINGS)
-        self._send_dead_letters(batch, decoded)
+        for lot in lots:
+            if lot.rows.num_rows:
+                table = lot.feed.table
+                with self._observer.inserting(lot), errors_named():
+                    for block in table.blocks(lot.rows):
+                        client.insert_arrow(table.name, block, settings=_INSERT_SETTINGS)
+        self._send_dead_letters(lots)
         self._done(4)
 
     def _settle(self, deadline: Deadline | None = None) -> None:
         """Wait for the insert under way, then commit it; raises what either failed with, and then never commits it."""
-        inserted, self._inserting = self._inserting, None
+        inserted, self._inserting = self._inserting, ()
         self._insertion.settle(deadline)
-        if inserted is not None:
-            self._group.commit(inserted.next_offsets, deadline)  # 5 commit
+        if inserted:
+            self._group.commit([place for lot in inserted for place in lot.batch.next_offsets], deadline)  # 5 commit
             self._done(5)
             self.pulse.progress()
 
-    def _send_dead_letters(self, batch: Batch, decoded: Decoded) -> None:
-        topic = self._settings.topic_dead_letters
-        send_dead_letters(self._dead_letters, topic, batch.messages, decoded.rejected)
-        waiting = self._dead_letters.flush(_FLUSH_SECONDS) if decoded.rejected else 0
+    def _send_dead_letters(self, lots: Sequence[Lot]) -> None:
+        refused = [lot for lot in lots if lot.decoded.rejected]
+        for lot in refused:
+            send_dead_letters(self._dead_letters, lot.feed.letters, lot.batch.messages, lot.decoded.rejected)
+        waiting = self._dead_letters.flush(_FLUSH_SECONDS) if refused else 0
         failed, self._undelivered = self._undelivered, []
         if not waiting and not failed:
             return
         self.metrics.dead_letter_failures.inc(waiting + len(failed))
         for error in map(as_error, map(KafkaException, failed)):
             if isinstance(error, Fatal):
-                raise Fatal(f"dead letters cannot be written to {topic}: {error}")
+                raise Fatal(f"dead letters cannot be written to {_letters(refused)}: {error}")
         raise KafkaUnavailable(f"{waiting + len(failed)} dead letters were not acknowledged")
 
     def _delivered(self, error: KafkaError | None, _: object) -> None:
@@ -160,7 +154,12 @@ class SinkService:
             self._settle()
         except Retryable as error:
             log.warning("not stored", reason=str(error))
-        require_topics(self._settings, self._settings.topic_dead_letters)
-        self._meter.forget()
+        require_topics(self._settings, *(feed.letters for feed in self._feeds.values()))
+        for feed in self._feeds.values():
+            feed.meter.forget()
         self._clickhouse = connect(self._settings)  # the old one may still be in the middle of an insert
         self._group.rewind()
+
+
+def _letters(lots: Sequence[Lot]) -> str:
+    return " or ".join(lot.feed.letters for lot in lots)

@@ -54,6 +54,15 @@ def wanted(settings: Settings) -> list[Topic]:
     ]
 
 
+def topics_of_kinds(settings: Settings) -> dict[str, str]:
+    """The topic of each kind of event that `schemas/` describes: `<topic>-value` is its subject in a registry."""
+    return {
+        "transaction": settings.topic_transactions,
+        "shadow_event": settings.topic_shadow_scores,
+        "outcome": settings.topic_outcomes,
+    }
+
+
 @dataclass(frozen=True)
 class Applied:
     """What `apply` found or did for one topic."""

@@ -133,7 +133,7 @@ def _why_not(settings: Settings, letter: Letter | None) -> str:
 WHY_NOT: dict[State, str] = {
     "replayed": "replayed already",
     "parked": "parked, for they were refused too often; --parked replays them all the same",
-    "line": "a line of `bnpl-shadow produce` that never was in a topic: mend it and send it by that command",
+    "line": "a line of `bnpl-shadow produce` or `outcomes load`, never in a topic: mend it and send it by that command",
     "withheld": "the value was too large for a letter: it stays where it was read, as `bnpl-shadow dlq show` tells",
     "foreign": "not a dead letter of score or sink: its headers do not name a topic that they read",
 }
@@ -161,4 +161,5 @@ def _settled(settings: Settings, reader: TopicReader) -> Ranges:
 
 
 def _require_topics(settings: Settings) -> None:
-    require_topics(settings, settings.topic_dead_letters, settings.topic_transactions, settings.topic_shadow_scores)
+    events = (settings.topic_transactions, settings.topic_shadow_scores, settings.topic_outcomes)
+    require_topics(settings, settings.topic_dead_letters, *events)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from consumer.errors import StackError
-from consumer.services import clickhouse, migrate, sessions, topics
+from consumer.services import clickhouse, economics, migrate, sessions, topics
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 from consumer.stack.part import last_lines
@@ -66,6 +66,7 @@ def prepare(settings: Settings) -> None:
     sessions.apply(settings)
     with clickhouse.connect(settings) as client:
         migrate.migrate(client, settings.migrations_dir)
+        economics.record(client, settings)
 
 
 def _services(settings: Settings) -> list[ServiceProcess]:

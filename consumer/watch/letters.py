@@ -28,8 +28,9 @@ _CHUNK = 10_000
 class Letter:
     """One record of the dead-letter topic that is no marker.
 
-    `state`: waiting (it can be replayed), replayed, parked (it was refused too often), line (of `bnpl-shadow produce`:
-    it never was in a topic), withheld (its value was too large for a letter), foreign (no letter of score or sink).
+    `state`: waiting (it can be replayed), replayed, parked (it was refused too often), line (of `bnpl-shadow produce`
+    or `outcomes load`: it never was in a topic), withheld (its value was too large for a letter), foreign (no letter of
+    score or sink).
     """
 
     at: Coordinates
@@ -114,7 +115,8 @@ def _letter(settings: Settings, record: Any, headers: Headers, replays: dict[Coo
 
 
 def _state(settings: Settings, why: Refusal | None, value: bytes | None, again: Replay | None) -> State:
-    if why is None or why.source.topic not in (settings.topic_transactions, settings.topic_shadow_scores):
+    ours = (settings.topic_transactions, settings.topic_shadow_scores, settings.topic_outcomes)
+    if why is None or why.source.topic not in ours:
         return "foreign"
     if again is not None:
         return "replayed"

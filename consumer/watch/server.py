@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
@@ -93,12 +93,18 @@ class StatusServer:
 
 @contextmanager
 def watched(
-    service: Watchable, server: StatusServer, settings: Settings, group: str, topic: str, *, stores: bool = False
+    service: Watchable,
+    server: StatusServer,
+    settings: Settings,
+    group: str,
+    topics: Sequence[str],
+    *,
+    stores: bool = False,
 ) -> Iterator[None]:
-    """While the block runs, `server` answers for `service`, a member of `group` on `topic`, and a watchdog tells when
+    """While the block runs, `server` answers for `service`, a member of `group` on `topics`, and a watchdog tells when
     it is stuck; `stores` in ClickHouse.
     """
-    watch = LagWatch(settings, group, [topic])
+    watch = LagWatch(settings, group, topics)
     service.metrics.lag.read_from(lambda: lag_series(watch.report))
     probe = ClickHouseProbe(settings) if stores else lambda: None
     health = Health(settings, service.pulse, lambda: watch.report, probe)

@@ -39,6 +39,7 @@ def full(older: Schema, newer: Schema) -> bool:
 REQUIRED = {
     "transaction": backward,
     "shadow_event": full,
+    "outcome": backward,
     "dead_letter_headers": full,
     "replay_marker_headers": full,
 }
@@ -94,6 +95,10 @@ def _field(schema: Schema, name: str) -> Any:
         ("transaction", _retype("amount", "int")),
         ("transaction", _retype("currency", "string")),
         ("transaction", _retype("risk_level", {"type": "enum", "name": "Level", "symbols": ["low"]})),
+        ("outcome", _add_required),
+        ("outcome", _rename("label")),
+        ("outcome", _retype("version", "int")),
+        ("outcome", _retype("days_to_resolution", "int")),
         ("shadow_event", _add_required),
         ("shadow_event", _add_required_to_models),
         ("shadow_event", _drop("consensus")),

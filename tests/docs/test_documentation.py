@@ -26,24 +26,27 @@ from consumer.contracts.events import EventReader
 from consumer.contracts.schemas import WriterSchemas
 from consumer.contracts.transaction import FIELDS
 from consumer.scoring.controller import ShadowModeController
+from consumer.services.feed import feeds
 from consumer.services.score import ScoreService
 from consumer.services.sink import SinkService
 from consumer.settings import PROJECT, Settings
 
 README = (PROJECT / "README.md").read_text()
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+OUTCOMES = (PROJECT / "docs" / "outcomes.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README + OUTCOMES, re.S)
 SHELL = re.findall(r"```sh\n(.*?)```", "\n".join(page.read_text() for page in PAGES), re.S)
 
 
 def python_block(containing: str, settings: Settings) -> str:
-    """The README's Python block that has this text, led to the test's own topics and database."""
+    """The Python block of README or outcomes page that has this text, led to the test's own topics and database."""
     (block,) = [block for block in PYTHON if containing in block]
     assert settings.clickhouse_url
     return (
         block.replace("127.0.0.1:19092", settings.kafka_bootstrap_servers or "")
         .replace("http://127.0.0.1:18123", settings.clickhouse_url.get_secret_value())
         .replace("bnpl.transactions", settings.topic_transactions)
+        .replace("bnpl.outcomes", settings.topic_outcomes)
     )
 
 
@@ -51,11 +54,23 @@ def test_the_producer_example_sends_a_transaction_that_is_let_in(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(PROJECT)
-    exec(python_block("Producer(", settings), {})
+    exec(python_block('produce("bnpl.transactions', settings), {})
     (message,) = read_topic(settings, settings.topic_transactions)
     decoded = EventReader(WriterSchemas("transaction"), FIELDS).read([message.value()])
     assert decoded.batch.column("transaction_id").to_pylist() == ["t-1001"]
     assert message.key() == b"c-77"
+
+
+def test_the_producer_example_of_outcomes_sends_one_that_is_let_in(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    exec(python_block('produce("bnpl.outcomes', settings), {})
+    (message,) = read_topic(settings, settings.topic_outcomes)
+    taken = feeds(settings)[settings.topic_outcomes].read([message.value()])
+    assert taken.rejected == []
+    assert taken.batch.column("transaction_id").to_pylist() == ["t-1001"]
+    assert message.key() == b"t-1001"
 
 
 def test_the_query_example_shows_what_was_stored(
@@ -147,11 +162,12 @@ def test_make_help_lists_what_the_readme_names() -> None:
     assert all(f"make {target}" in listed for target in named)
 
 
-def test_every_reason_of_a_dead_letter_is_on_the_architecture_page() -> None:
+def test_every_reason_of_a_dead_letter_is_on_the_page_that_lists_them() -> None:
     code = "\n".join(path.read_text() for path in (PROJECT / "consumer").rglob("*.py"))
-    checks = (PROJECT / "consumer" / "contracts" / "transaction.py").read_text()
+    contracts = PROJECT / "consumer" / "contracts"
+    checks = "\n".join((contracts / f"{name}.py").read_text() for name in ("checks", "transaction", "outcome"))
     reasons = set(re.findall(r'InvalidRecord\(\s*"([a-z_0-9]+)"', code))
     reasons |= set(re.findall(r'\("([a-z_]+)", f?"[^"]*\b(?:is|lies)\b', checks))
-    page = (PROJECT / "docs" / "architecture.md").read_text()
+    page = (PROJECT / "docs" / "architecture.md").read_text() + OUTCOMES
     assert len(reasons) > 20
     assert not [reason for reason in reasons if f"`{reason}`" not in page]

@@ -20,9 +20,12 @@ from harness import (
     HEADER_NAMES,
     clickhouse_rows,
     encoded,
+    eventually,
     forget_dead_members_soon,
+    outcome,
     read_topic,
     running,
+    send_outcomes,
     shadow_events,
     simulated,
     wait_scored,
@@ -133,21 +136,30 @@ def test_score_killed_at_every_place_publishes_each_transaction_once(
     assert published(settings) == (ledger.good, ledger.rubbish)
 
 
-def test_sink_killed_at_every_place_stores_each_prediction_once(
+def test_sink_killed_at_every_place_stores_each_prediction_and_each_outcome_once(
     settings: Settings, processes: ForkServerContext, controller: ShadowModeController
 ) -> None:
     settings = settings.model_copy(update={"sink_max_records": BATCH})
     forget_dead_members_soon(settings, settings.sink_group)
     ledger = produced(settings, 15 * BATCH)
+    told = [(f"t{number}", number) for number in range(4 * BATCH)]
+    send_outcomes(settings, [outcome(name, version=number) for name, number in told])
     with running(ScoreService(settings, controller)):
         wait_scored(settings)
     for place in SINK_PLACES:
         killed_at(processes, settings, place)
         rows = stored_places(settings)
         assert rows.items() <= ledger.good.items(), place
+        assert set(stored_outcomes(settings)) <= set(told), place
     with running(SinkService(settings)):
         wait_stored(settings, len(ledger.good), 60)
+        eventually(lambda: len(stored_outcomes(settings)) == len(told), 60, "all outcomes are stored")
     assert stored_places(settings) == ledger.good
+    assert sorted(stored_outcomes(settings)) == sorted(told)
+
+
+def stored_outcomes(settings: Settings) -> list[tuple[str, int]]:
+    return [(name, version) for name, version in clickhouse_rows(settings, "transaction_id, version", "outcomes")]
 
 
 def stored_places(settings: Settings) -> dict[Place, str]:

@@ -69,7 +69,7 @@ def batches(bad: st.SearchStrategy[bool]) -> st.SearchStrategy[list[list[tuple[i
 @given(batches(st.integers(0, 3).map(lambda draw: draw == 0)))
 @hypothesis_settings(deadline=None, max_examples=300)
 def test_the_meter_stops_where_counting_one_by_one_would(stream: list[list[tuple[int, bool]]]) -> None:
-    meter, naive = DeadLetterMeter(LIMITS), OneByOne()
+    meter, naive = DeadLetterMeter(LIMITS, "topic"), OneByOne()
     for batch in stream:
         if naive.breaks(batch):
             with pytest.raises(DeadLetterLimit):
@@ -79,14 +79,14 @@ def test_the_meter_stops_where_counting_one_by_one_would(stream: list[list[tuple
 
 
 def test_a_few_bad_records_after_many_good_ones_break_nothing() -> None:
-    meter = DeadLetterMeter(Settings(dead_letter_max_ratio=0.05, dead_letter_ratio_min_records=1000))
+    meter = DeadLetterMeter(Settings(dead_letter_max_ratio=0.05, dead_letter_ratio_min_records=1000), "topic")
     for _ in range(5):
         count(meter, [(0, False)] * 1000)
     count(meter, [(0, at % 10 == 0) for at in range(1000)])
 
 
 def test_old_records_fade_so_that_a_change_for_the_worse_is_seen() -> None:
-    meter = DeadLetterMeter(Settings(dead_letter_max_ratio=0.05))
+    meter = DeadLetterMeter(Settings(dead_letter_max_ratio=0.05), "topic")
     for _ in range(1000):
         count(meter, [(0, False)] * 1000)
     with pytest.raises(DeadLetterLimit, match=r"partition 0: 5\.\d% of the last \d+ records are bad.*MAX_RATIO"):
@@ -95,7 +95,7 @@ def test_old_records_fade_so_that_a_change_for_the_worse_is_seen() -> None:
 
 
 def test_what_is_read_again_is_not_counted_twice() -> None:
-    meter = DeadLetterMeter(LIMITS)
+    meter = DeadLetterMeter(LIMITS, "topic")
     count(meter, [(0, True)] * 3)
     meter.forget()
     count(meter, [(0, True)] * 3)

@@ -128,7 +128,10 @@ def test_the_commands_say_what_they_did(settings: Settings, commands: Commands) 
     assert groups == {settings.score_group: said, settings.sink_group: said}
     migrated = commands.run(settings, "migrate")
     assert migrated.process.returncode == 0
-    assert "0 applied now, 3 before" in migrated.output
+    assert f"0 applied now, {len(read(settings.migrations_dir))} before" in migrated.output
+    assert "recorded" not in migrated.output
+    dearer = commands.run(settings.model_copy(update={"margin": 0.1}), "migrate")
+    assert "recorded what decisions are worth: margin 0.1, loss given default 0.6" in dearer.output
 
 
 # client.properties

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from harness import HEADER_NAMES, Commands, decoded, eventually, read_topic, simulated
 
-from consumer.services import produce
+from consumer.services import lines, produce
 from consumer.services.produce import Pace, read_lines
 from consumer.settings import Settings
 
@@ -57,7 +57,7 @@ def test_lines_that_are_no_transactions_become_dead_letters_with_their_number(
     settings: Settings, commands: Commands, tmp_path: Path
 ) -> None:
     events = simulated(20, seed=32)
-    lines = json_lines(events).splitlines(keepends=True)
+    content = json_lines(events).splitlines(keepends=True)
     without_amount = {name: value for name, value in events[0].items() if name != "amount"}
     bad = {
         3: (b"not json\n", "not_json"),
@@ -69,11 +69,11 @@ def test_lines_that_are_no_transactions_become_dead_letters_with_their_number(
         18: (b"\xff\xfe{}\n", "not_json"),
     }
     for number, (line, _) in bad.items():
-        lines.insert(number - 1, line)
-    lines.insert(10, b"\n")  # an empty line is no fault, and counts as a line
+        content.insert(number - 1, line)
+    content.insert(10, b"\n")  # an empty line is no fault, and counts as a line
     expected = {number + (number > 10): each for number, each in bad.items()}
     file = tmp_path / "events.jsonl"
-    file.write_bytes(b"".join(lines))
+    file.write_bytes(b"".join(content))
     done = commands.run(settings, "produce", str(file))
     assert done.process.returncode == 0, done.output
     assert "sent 20 transactions" in done.output
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_whole_gzip_file_is_named(
 
 
 def test_lines_are_read_a_bounded_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(produce, "CHUNK_LINES", 7)
+    monkeypatch.setattr(lines, "CHUNK_LINES", 7)
     events = simulated(20, seed=34)
 
     class Stream:

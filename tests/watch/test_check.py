@@ -84,7 +84,7 @@ def test_a_healthy_system_has_nothing_but_good_findings(settings: Settings, comm
     assert not_ok(findings) == []
     parts = {each.part for each in findings}
     assert parts == {
-        "kafka", "topics", "contents", "schemas", "clickhouse", "rules", "artifacts", "timeouts", "clocks"
+        "kafka", "topics", "contents", "schemas", "clickhouse", "rules", "horizons", "artifacts", "timeouts", "clocks"
     }  # fmt: skip
     done = commands.run(settings, "check", "--json")
     assert done.process.returncode == 0
@@ -155,6 +155,7 @@ def test_every_fault_stands_in_one_report_with_its_remedy(
         "clickhouse fault: shadow_scores has no column approval_propensity (Nullable(Float64))",
         "clickhouse fault: shadow_scores.amount is String, the sink inserts Float64",
         "clickhouse warning: shadow_scores has columns that the sink does not fill: invented",
+        "clickhouse fault: the view shadow_predictions is missing or cannot be read",
         "rules fault: ",
         "artifacts fault: ",
         "timeouts fault: score: ",
@@ -199,9 +200,9 @@ def test_a_broken_view_is_told_and_does_not_keep_the_sink_from_storing(settings:
 
 
 def test_migrations_of_a_newer_version_are_a_warning(settings: Settings, tables: Client) -> None:
-    tables.insert("schema_migrations", [[9, "0009_later", "x"]], column_names=["number", "name", "sha256"])
+    tables.insert("schema_migrations", [[98, "0098_later", "x"]], column_names=["number", "name", "sha256"])
     ((_, level, what),) = not_ok(check(settings, "sink"))
-    assert (level, what) == ("warning", "a newer version applied migrations that are not here: 9")
+    assert (level, what) == ("warning", "a newer version applied migrations that are not here: 98")
 
 
 def test_an_empty_cluster_that_allows_only_short_transactions(tmp_path: Path, settings: Settings) -> None:

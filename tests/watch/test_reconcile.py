@@ -17,10 +17,12 @@ from harness import (
     decoded,
     encoded,
     eventually,
+    outcome,
     read_topic,
     running,
     send,
     send_events,
+    send_outcomes,
     simulated,
     wait_scored,
 )
@@ -444,6 +446,11 @@ def test_it_goes_on_and_shows_what_it_found_last(settings: Settings, commands: C
     eventually(lambda: gauge("bnpl_reconcile_last_success_timestamp_seconds"), 30, lambda: watch.output)
     assert [gauge("bnpl_reconcile_faults", kind=kind) for kind in KINDS] == [0] * len(KINDS)
     assert gauge("bnpl_reconcile_in_flight_records", lane="shadow") == 1
+    assert gauge("bnpl_outcomes", label="d28", state="orphaned") is None
+    send_outcomes(settings, [outcome("t-1"), outcome("t-2", version=2), outcome("t-2")])
+    with running(SinkService(settings)):
+        eventually(lambda: gauge("bnpl_outcomes", label="d28", state="orphaned") == 2, 60, lambda: watch.output)
+        eventually(lambda: gauge("bnpl_outcomes", label="d28", state="corrected") == 1, 30, lambda: watch.output)
     assert started < (gauge("bnpl_reconcile_last_success_timestamp_seconds") or 0) < time.time() + 1
     with urllib.request.urlopen(url.replace("metrics", "readyz"), timeout=10) as answer:
         assert answer.status == 200

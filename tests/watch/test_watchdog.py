@@ -90,7 +90,7 @@ def seen_to_hang(service: ScoreService | SinkService, settings: Settings, hang: 
     with (
         StatusServer("127.0.0.1", 0, "unused") as server,
         capture_logs() as logs,
-        watched(service, server, settings, group, topic, stores=stores),
+        watched(service, server, settings, group, [topic], stores=stores),
         running(service),
     ):
         try:

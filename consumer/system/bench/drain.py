@@ -66,6 +66,7 @@ def drain(service: Service, settings: Settings, events: int, group: str) -> Drai
         "BNPL_SCORE_GROUP": group,
         "BNPL_SINK_GROUP": group,
         "BNPL_TOPIC_SHADOW_SCORES": settings.topic_shadow_scores,
+        "BNPL_TOPIC_OUTCOMES": settings.topic_outcomes,
     }
     command = [sys.executable, "-m", "consumer.system.bench.drain", service, str(events)]
     try:
@@ -139,14 +140,15 @@ def _main(service: Service, events: int) -> None:
         return
     made: ScoreService | SinkService
     if service == "score":
-        made, group, topic = (
+        made, group, topics = (
             ScoreService(settings, load_controller(settings)),
             settings.score_group,
-            settings.topic_transactions,
+            [settings.topic_transactions],
         )
     else:
-        made, group, topic = SinkService(settings), settings.sink_group, settings.topic_shadow_scores
-    with StatusServer("127.0.0.1", 0, "") as server, watched(made, server, settings, group, topic):
+        both = [settings.topic_shadow_scores, settings.topic_outcomes]
+        made, group, topics = SinkService(settings), settings.sink_group, both
+    with StatusServer("127.0.0.1", 0, "") as server, watched(made, server, settings, group, topics):
         print(json.dumps(asdict(_run(made, events))))
 
 

@@ -26,6 +26,7 @@ class Report:
     freshness_ms: FreshnessFigures | None = None
     memory: MemoryFigures | None = None
     sink: SinkFigures | None = None
+    outcomes: SinkFigures | None = None
     single_us: SingleFigures | None = None
     naive: NaiveFigures | None = None
 
@@ -47,8 +48,9 @@ class Report:
                 f"(at most 450), {self.memory.growth_mb:+.1f} MB in its second half"
             )
         if self.sink:
-            rate, cpu = self.sink.rows_per_s, self.sink.cpu_us_per_row
-            yield f"sink        {rate:,.0f} rows/s (at least 150,000), {cpu:.1f} µs CPU a row"
+            yield _sink("sink", self.sink, 150_000)
+        if self.outcomes:
+            yield _sink("outcomes", self.outcomes, 100_000)
         if self.single_us:
             yield f"single      {self.single_us.median:,.0f} µs median (at most 200), {self.single_us.p99:,.0f} µs p99"
         if self.naive:
@@ -80,6 +82,11 @@ def _freshness(figures: FreshnessFigures) -> Iterator[str]:
     for edge, count in figures.histogram.items():
         share = count / figures.events
         yield f"            ≤ {edge:>5} ms {share:7.2%} {'█' * round(50 * share)}"
+
+
+def _sink(name: str, figures: SinkFigures, least: int) -> str:
+    rate, cpu = figures.rows_per_s, figures.cpu_us_per_row
+    return f"{name:11} {rate:,.0f} rows/s (at least {least:,}), {cpu:.1f} µs CPU a row"
 
 
 def _naive(figures: NaiveFigures, score: ScoreFigures | None) -> Iterator[str]:

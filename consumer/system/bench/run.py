@@ -20,11 +20,11 @@ from consumer.system.bench.memory import bench_memory
 from consumer.system.bench.report import Report
 from consumer.system.bench.score import bench_score
 from consumer.system.bench.single import bench_naive, bench_single
-from consumer.system.bench.sink import bench_sink
+from consumer.system.bench.sink import bench_outcomes, bench_sink
 from consumer.system.run import prepare
 
-PARTS = ("score", "freshness", "memory", "sink", "single", "naive")
-_NEED_A_STACK = {"score", "freshness", "memory", "sink"}
+PARTS = ("score", "freshness", "memory", "sink", "outcomes", "single", "naive")
+_NEED_A_STACK = {"score", "freshness", "memory", "sink", "outcomes"}
 _WITH_WARM_UP = 1.25
 """A fifth of what a process takes in is warm-up."""
 _CALLS_A_NAIVE_CALL = 25
@@ -64,6 +64,8 @@ def run_bench(parts: Collection[str], extent: Extent, say: Say, *, busy_too: boo
             found["memory"] = bench_memory(settings, load, extent.backlog, say)
         if "sink" in parts:
             found["sink"] = bench_sink(settings, load, events, extent.rounds, say)
+        if "outcomes" in parts:
+            found["outcomes"] = bench_outcomes(settings, events, extent.rounds, say)
         if "single" in parts:
             found["single_us"] = bench_single(settings, extent.calls, say)
         if "naive" in parts:

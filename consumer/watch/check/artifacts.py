@@ -1,9 +1,10 @@
-"""Artifacts: do rules and models load as the service would load them, hashes, golden rows and pin included, and does a
-transaction hold what they read?
+"""Artifacts: do rules, label horizons and models load as the services would load them, hashes, golden rows and pin
+included, and does a transaction hold what they read?
 """
 
 from __future__ import annotations
 
+from consumer.contracts.horizons import Horizons
 from consumer.contracts.transaction import REQUIRED
 from consumer.scoring.artifacts import check_golden, load_model_set
 from consumer.scoring.breaker import Budget
@@ -40,3 +41,10 @@ def check_artifacts(settings: Settings) -> Findings:
     for note in model_set.warnings:
         yield warning("artifacts", note, "export the models again from the libraries that run here, calibrated")
     yield from check_model_budgets(settings, predictor.guarded_calls)
+
+
+def check_horizons(settings: Settings) -> Findings:
+    """The label horizons, by which the sink lets outcomes in."""
+    with stopping("horizons", "restore the file, or set BNPL_HORIZONS_FILE"):
+        horizons = Horizons.load(settings.horizons_file)
+    yield ok("horizons", f"version {horizons.version}, sha256 {horizons.sha256[:12]}…: {', '.join(horizons.labels)}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from consumer.services.topics import wanted
 from consumer.settings import Settings
-from consumer.watch.check.artifacts import check_artifacts
+from consumer.watch.check.artifacts import check_artifacts, check_horizons
 from consumer.watch.check.clickhouse import check_clickhouse
 from consumer.watch.check.contents import check_contents
 from consumer.watch.check.finding import Finding
@@ -34,7 +34,7 @@ def check(settings: Settings, service: Service | None = None) -> list[Finding]:
         [lambda: check_timeouts(settings, services)],
     ]
     if "sink" in services:
-        checks.append([lambda: check_clickhouse(settings)])
+        checks += [[lambda: check_clickhouse(settings)], [lambda: check_horizons(settings)]]
     if "score" in services:
         checks.append([lambda: check_artifacts(settings)])
     return run(checks)

@@ -1,4 +1,4 @@
-"""ClickHouse: does it answer, are the migrations applied as they are here, does the table take the sink's rows?"""
+"""ClickHouse: does it answer, are the migrations applied as they are here, do the tables take the sink's rows?"""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from clickhouse_connect.driver.client import Client
 
 from consumer.errors import BnplError, Retryable
 from consumer.services.clickhouse import address_of, connect, errors_named
+from consumer.services.economics import recorded
 from consumer.services.migrate import ledger
-from consumer.services.rows import TABLE, row_schema
+from consumer.services.rows import OUTCOMES, SCORES, Table
 from consumer.settings import Settings
 from consumer.watch.check.finding import Finding, Findings, Stopped, fault, ok, stopping, warning
 
@@ -33,8 +34,6 @@ VIEW_COLUMNS = {
     "opportunity_cost": "Nullable(Float64)",
 }
 """What readers of the view are promised, names and types; it may have more."""
-SORTING_KEY = "transaction_id, prediction_id"
-VERSION_COLUMN = "shadow_offset"
 
 _REQUEST_SECONDS = 4
 _PING_SECONDS = 1.0
@@ -52,9 +51,11 @@ def check_clickhouse(settings: Settings, *, view: bool = True, now: Callable[[],
     with _connected(settings) as client, stopping("clickhouse"), errors_named():
         yield ok("clickhouse", f"answers at {place(settings)}: version {client.server_version}")
         yield from _migrations(client, settings)
-        yield from _table(client)
+        for table in (SCORES, OUTCOMES):
+            yield from _table(client, table)
         if view:
             yield from _view(client)
+            yield from _economics(client, settings)
         yield from _clock(client, settings, now)
 
 
@@ -116,52 +117,53 @@ def _migrations(client: Client, settings: Settings) -> Findings:
         yield ok("clickhouse", f"{len(found.applied)} migrations applied, unchanged")
 
 
-def _table(client: Client) -> Findings:
-    asked = {"table": TABLE}
+def _table(client: Client, table: Table) -> Findings:
+    asked = {"table": table.name}
     tables = client.query(
         "SELECT engine, engine_full, sorting_key FROM system.tables "
         "WHERE database = currentDatabase() AND name = {table:String}",
         asked,
     ).result_rows
     if not tables:
-        yield fault("clickhouse", f"there is no table {TABLE}", _MIGRATE)
+        yield fault("clickhouse", f"there is no table {table.name}", _MIGRATE)
         return
     columns = client.query(
         "SELECT name, type, default_kind FROM system.columns "
         "WHERE database = currentDatabase() AND table = {table:String}",
         asked,
     ).result_rows
-    findings = [*_engine(*tables[0]), *_columns({name: kind for name, kind, _ in columns})]
-    names = set(row_schema().names)
+    findings = [*_engine(table, *tables[0]), *_columns(table, {name: kind for name, kind, _ in columns})]
+    names = set(table.schema.names)
     idle = [name for name, _, default in columns if name not in names and not default]
     if idle:
-        what = f"{TABLE} has columns that the sink does not fill: {', '.join(idle)}"
+        what = f"{table.name} has columns that the sink does not fill: {', '.join(idle)}"
         findings.append(warning("clickhouse", what, "give them a DEFAULT, or run the version that fills them"))
     yield from findings
     if not findings:
-        yield ok("clickhouse", f"{TABLE}: {len(columns)} columns, as the sink inserts them; {tables[0][0]}")
+        yield ok("clickhouse", f"{table.name}: {len(columns)} columns, as the sink inserts them; {tables[0][0]}")
 
 
-def _engine(engine: str, definition: str, sorting_key: str) -> Findings:
+def _engine(table: Table, engine: str, definition: str, sorting_key: str) -> Findings:
+    version, key = table.place[1], ", ".join(table.key)
     remedy = "make the table anew by `bnpl-shadow migrate` in an empty database, and read the topic again"
     if engine == "Distributed":
-        what = f"{TABLE} is Distributed: the tables behind it are not looked at"
+        what = f"{table.name} is Distributed: the tables behind it are not looked at"
         yield warning("clickhouse", what, "run this check against each of them")
-    elif not engine.endswith("ReplacingMergeTree") or VERSION_COLUMN not in definition.partition(" ")[0]:
-        what = f"{TABLE} is {engine}, not ReplacingMergeTree({VERSION_COLUMN}): a row inserted again would stay twice"
+    elif not engine.endswith("ReplacingMergeTree") or version not in definition.partition(" ")[0]:
+        what = f"{table.name} is {engine}, not ReplacingMergeTree({version}): a row inserted again would stay twice"
         yield fault("clickhouse", what, remedy)
-    elif sorting_key != SORTING_KEY:
-        what = f"{TABLE} is ordered by ({sorting_key}), not ({SORTING_KEY}): other rows would replace each other"
+    elif sorting_key != key:
+        what = f"{table.name} is ordered by ({sorting_key}), not ({key}): other rows would replace each other"
         yield fault("clickhouse", what, remedy)
 
 
-def _columns(found: Mapping[str, str]) -> Findings:
-    for each in row_schema():
+def _columns(table: Table, found: Mapping[str, str]) -> Findings:
+    for each in table.schema:
         wants = clickhouse_type(each)
         if each.name not in found:
-            yield fault("clickhouse", f"{TABLE} has no column {each.name} ({wants})", _NEW_MIGRATION)
+            yield fault("clickhouse", f"{table.name} has no column {each.name} ({wants})", _NEW_MIGRATION)
         elif plain(found[each.name]) != wants:
-            what = f"{TABLE}.{each.name} is {found[each.name]}, the sink inserts {wants}"
+            what = f"{table.name}.{each.name} is {found[each.name]}, the sink inserts {wants}"
             yield fault("clickhouse", what, _NEW_MIGRATION)
 
 
@@ -181,6 +183,19 @@ def _view(client: Client) -> Findings:
         yield fault("clickhouse", what, "bring the view back by a new file in deploy/clickhouse")
     else:
         yield ok("clickhouse", f"{VIEW}: {len(found)} columns, the {len(VIEW_COLUMNS)} promised ones among them")
+
+
+def _economics(client: Client, settings: Settings) -> Findings:
+    try:
+        reckoned = recorded(client)
+    except Retryable:
+        raise
+    except BnplError:
+        yield fault("clickhouse", "the table economics is missing or cannot be read", _MIGRATE)
+        return
+    if reckoned != (settings.margin, settings.loss_given_default):
+        what = f"{VIEW} reckons with another margin or loss given default than is set: {reckoned}"
+        yield warning("clickhouse", what, _MIGRATE)
 
 
 def clickhouse_type(column: pa.Field) -> str:

@@ -27,6 +27,10 @@ def check_contents(settings: Settings, topics: set[str]) -> Findings:
             messages = reader.newest(settings.topic_shadow_scores, _NEWEST)
             decoded = _decoded(settings, "shadow_event", "event_time", messages)
             yield _readable(settings.topic_shadow_scores, "shadow event", messages, decoded)
+        if settings.topic_outcomes in there:
+            messages = reader.newest(settings.topic_outcomes, _NEWEST)
+            decoded = _decoded(settings, "outcome", "observed_at", messages)
+            yield _readable(settings.topic_outcomes, "outcome", messages, decoded)
         if settings.topic_transactions in there:
             messages = reader.newest(settings.topic_transactions, _NEWEST)
             decoded = _decoded(settings, "transaction", "transaction_timestamp", messages)

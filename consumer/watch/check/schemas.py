@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from consumer.contracts.registry import SchemaRegistry, schema_registry
 from consumer.contracts.schemas import latest, versions
+from consumer.services.topics import topics_of_kinds
 from consumer.settings import Settings
 from consumer.watch.check.finding import Findings, fault, ok, stopping
 
-KINDS = ("transaction", "shadow_event", "dead_letter_headers", "replay_marker_headers")
+KINDS = ("transaction", "shadow_event", "outcome", "dead_letter_headers", "replay_marker_headers")
 _REGISTER = "run `bnpl-shadow schemas register`"
 
 
-def check_schemas(settings: Settings, written: Sequence[str] = ("transaction", "shadow_event")) -> Findings:
+def check_schemas(settings: Settings, written: Sequence[str] = ("transaction", "shadow_event", "outcome")) -> Findings:
     """The files of schemas/, then whether a registry knows the kinds that are `written` here."""
     with stopping("schemas"):
         found = [f"{kind}.v{versions(kind)[-1].version}" for kind in KINDS]
@@ -29,7 +30,7 @@ def check_schemas(settings: Settings, written: Sequence[str] = ("transaction", "
 
 
 def _registered(registry: SchemaRegistry, settings: Settings, written: Sequence[str]) -> Findings:
-    topics = {"transaction": settings.topic_transactions, "shadow_event": settings.topic_shadow_scores}
+    topics = topics_of_kinds(settings)
     for kind in written:
         named, subject = latest(kind), f"{topics[kind]}-value"
         what = f"{kind}.v{named.version} under {subject}"

@@ -17,7 +17,7 @@ from consumer.watch.check.timeouts import Service, check_model_budgets, check_ti
 log = get_logger(__name__)
 
 Check = Callable[[], Findings]
-PARTS = ("kafka", "topics", "contents", "schemas", "clickhouse", "rules", "artifacts", "timeouts", "clocks")
+PARTS = ("kafka", "topics", "contents", "schemas", "clickhouse", "rules", "horizons", "artifacts", "timeouts", "clocks")
 """In the order of a report."""
 
 
@@ -63,7 +63,11 @@ def _refuse(findings: Sequence[Finding], head: str) -> None:
 def topics_of(settings: Settings, service: Service) -> set[str]:
     """The topics that a service reads or writes."""
     both = {settings.topic_shadow_scores, settings.topic_dead_letters}
-    return both | {settings.topic_transactions} if service == "score" else both
+    own = {
+        "score": {settings.topic_transactions},
+        "sink": {settings.topic_outcomes, settings.topic_outcomes_dead_letters},
+    }
+    return both | own[service]
 
 
 def run(chains: Sequence[Sequence[Check]]) -> list[Finding]:

@@ -8,15 +8,20 @@ from collections.abc import Callable, Iterator
 from consumer.clock import Deadline, utc_now
 from consumer.errors import Retryable
 from consumer.metrics import Metrics
+from consumer.watch.outcomes import STATES, LabelCounts
 from consumer.watch.reconcile.reconcile import KINDS, Reconciliation
 
 
 class Repeated:
     """The last result as metrics and health. A fault that was found leaves it ready: what is wrong is elsewhere."""
 
-    def __init__(self, once: Callable[[], Reconciliation]) -> None:
+    def __init__(
+        self, once: Callable[[], Reconciliation], count_outcomes: Callable[[], list[LabelCounts]] = list
+    ) -> None:
+        """`count_outcomes` is asked after each reconciliation: one process does, however many sinks there are."""
         self.metrics = Metrics("reconcile")
         self._once = once
+        self._count_outcomes = count_outcomes
         self._not_asked: str | None = "nothing was reconciled yet"
 
     def every(self, seconds: float) -> Iterator[Reconciliation | Retryable]:
@@ -39,16 +44,19 @@ class Repeated:
     def _tried(self) -> Reconciliation | Retryable:
         started = time.monotonic()
         try:
-            found = self._once()
+            found, outcomes = self._once(), self._count_outcomes()
         except Retryable as error:
             self._not_asked = str(error)
             self.metrics.reconcile_failures.inc()
             return error
         self._not_asked = None
-        self._show(found, time.monotonic() - started)
+        self._show(found, outcomes, time.monotonic() - started)
         return found
 
-    def _show(self, found: Reconciliation, seconds: float) -> None:
+    def _show(self, found: Reconciliation, outcomes: list[LabelCounts], seconds: float) -> None:
+        for counts in outcomes:
+            for state in STATES:
+                self.metrics.outcomes.labels(counts.label, state).set(getattr(counts, state))
         for kind in KINDS:
             self.metrics.reconcile_faults.labels(kind).set(getattr(found, kind))
         self.metrics.reconcile_in_flight.labels("shadow").set(found.waiting_for_score)

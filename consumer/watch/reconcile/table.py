@@ -10,18 +10,18 @@ import numpy.typing as npt
 from clickhouse_connect.driver.client import Client
 
 from consumer.services.clickhouse import errors_named
-from consumer.services.rows import TABLE
+from consumer.services.rows import SCORES
 from consumer.watch.reconcile.bounds import Bounds
 from consumer.watch.reconcile.places import Keys, below, joined, keys, positions
 from consumer.watch.reconcile.topics import Events, hashes
 
 _ROWS = f"""
 SELECT shadow_partition, shadow_offset, if(source_topic = {{transactions:String}}, source_partition, -1), source_offset
-FROM {TABLE} FINAL
+FROM {SCORES.name} FINAL
 """  # noqa: S608
-_PREDICTIONS = f"SELECT prediction_id FROM {TABLE} FINAL"  # noqa: S608
+_PREDICTIONS = f"SELECT prediction_id FROM {SCORES.name} FINAL"  # noqa: S608
 _IDS = f"""
-SELECT transaction_id, source_partition, max(source_offset) FROM {TABLE} FINAL
+SELECT transaction_id, source_partition, max(source_offset) FROM {SCORES.name} FINAL
 WHERE source_topic = {{transactions:String}} AND transaction_id IN {{ids:Array(String)}}
 GROUP BY transaction_id, source_partition
 """  # noqa: S608

@@ -9,7 +9,7 @@ from typing import Any
 from consumer.clock import Deadline
 from consumer.contracts.dead_letter import Coordinates, Refusal
 from consumer.services.clickhouse import connect, errors_named
-from consumer.services.rows import TABLE
+from consumer.services.rows import SCORES
 from consumer.settings import Settings
 from consumer.watch.letters import Letter, Progress, age, letters
 from consumer.watch.records import Ranges, TopicReader, newest_first
@@ -26,7 +26,7 @@ def stored_rows(settings: Settings, transaction_id: str) -> list[dict[str, Any]]
     """
     asked = {"id": transaction_id}
     with connect(settings) as client, errors_named():
-        rows = client.query(f"SELECT * FROM {TABLE} WHERE transaction_id = {{id:String}}", asked)  # noqa: S608
+        rows = client.query(f"SELECT * FROM {SCORES.name} WHERE transaction_id = {{id:String}}", asked)  # noqa: S608
         outcomes = client.query(
             "SELECT prediction_id, actual_default, days_to_resolution, opportunity_cost "
             "FROM shadow_predictions WHERE transaction_id = {id:String}",
