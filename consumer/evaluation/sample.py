@@ -16,6 +16,9 @@ Mask = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 Times = npt.NDArray[np.datetime64]
 
+RULES = "rules"
+"""What the rules are called beside the models; no model may be called so."""
+
 _COLUMNS = {
     "order": np.dtype(np.uint64),
     "customer": np.dtype(np.int64),
@@ -28,6 +31,11 @@ _COLUMNS = {
     "defaulted": np.dtype(np.bool_),
     "weight": np.dtype(np.float64),
 }
+
+
+def effective_size(weight: Floats) -> float:
+    """Kish' (1965) effective number of rows: (Σw)² / Σw²."""
+    return float(weight.sum() ** 2 / np.square(weight).sum()) if len(weight) else 0.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class Sample:
                 raise ValueError(f"{name} is {values.dtype}{values.shape}, not {dtype}{self.order.shape}")
         if self.scores.keys() != self.probability.keys():
             raise ValueError("scores and probability do not name the same models")
+        if RULES in self.scores:
+            raise ValueError(f"a model is called {RULES!r}, as the rules are; give it another name")
         for fault, rows in self._faults():
             if rows.any():
                 raise ValueError(f"{int(rows.sum())} of {len(self)} rows: {fault}")
@@ -122,9 +132,8 @@ class Sample:
 
     @property
     def effective_size(self) -> float:
-        """Kish' (1965) effective number of observed rows, (Σw)² / Σw²: what unequal weights leave of them."""
-        weight = self.weight[self.observed]
-        return float(weight.sum() ** 2 / np.square(weight).sum()) if len(weight) else 0.0
+        """Of the observed rows: what unequal weights leave of their number."""
+        return effective_size(self.weight[self.observed])
 
     def scored_share(self, model: str) -> float:
         """Share of the observed rows that a model scored."""
