@@ -25,7 +25,13 @@ MEDIUM = RISK_FLAGS.index("medium")
 
 def descending(scores: Floats, order: Order) -> Positions:
     """Positions of the rows from the highest score to the lowest; of equal scores the smaller `order` comes first."""
-    return np.lexsort((order, -scores))
+    positions = np.argsort(-scores)
+    ordered = scores[positions]
+    equal = ordered[1:] == ordered[:-1]
+    tied = np.append(equal, False) | np.append(False, equal)
+    rows = positions[tied]  # few, so that the slower sort by two keys is left to them
+    positions[tied] = rows[np.lexsort((order[rows], -scores[rows]))]
+    return positions
 
 
 @dataclass(frozen=True)

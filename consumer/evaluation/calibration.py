@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logit
-from scipy.stats import chi2, norm
+from scipy.special import logit, ndtr
+from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
@@ -59,7 +59,7 @@ def calibration(scores: Floats, positions: Positions, outcomes: Outcomes, confid
         intercept,
         observed_expected(weight[label], float(weight @ scores), confidence),
         z,
-        None if z is None else float(2 * norm.sf(abs(z))),
+        None if z is None else float(2 * ndtr(-abs(z))),
         _expected_error(scores, positions, outcomes),
     )
 

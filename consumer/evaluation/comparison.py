@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from consumer.evaluation.bands import Bands
 from consumer.evaluation.outcomes import Outcomes
@@ -90,10 +90,10 @@ def weeks_to_decision(found: Difference, week: int, tests: int, policy: Policy) 
     a_week, margin, size = found.standard_error**2 * week, math.log(policy.equivalence_margin), abs(found.logarithm)
     alpha = policy.alpha / tests
     if size > margin:
-        needed = norm.isf(alpha / 2) + norm.ppf(policy.power)
+        needed = ndtri(1 - alpha / 2) + ndtri(policy.power)
         distance = size
     else:
-        needed = norm.isf(alpha) + norm.ppf((1 + policy.power) / 2)
+        needed = ndtri(1 - alpha) + ndtri((1 + policy.power) / 2)
         distance = margin - size
     if a_week == 0:
         return 0.0

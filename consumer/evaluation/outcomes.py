@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from consumer.evaluation.sample import Floats, Mask, Sample
 
@@ -69,4 +69,4 @@ class Outcomes:
 
 def quantile(confidence: float) -> float:
     """The standard normal's two-sided quantile: 1.96 for 0.95."""
-    return float(norm.ppf((1 + confidence) / 2))
+    return float(ndtri((1 + confidence) / 2))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from consumer.evaluation.outcomes import Outcomes, quantile
 from consumer.evaluation.sample import Floats, Mask, Positions
@@ -90,7 +90,7 @@ def auc_difference(
     estimate = a[0] - b[0]
     error = math.sqrt(outcomes.clusters.variance(a[1] - b[1]))
     half = quantile(confidence) * error
-    p = float(2 * norm.sf(abs(estimate) / error)) if error else 1.0
+    p = float(2 * ndtr(-abs(estimate) / error)) if error else 1.0
     return AucDifference(estimate, estimate - half, estimate + half, p)
 
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import fisher_exact, norm
+from scipy.special import ndtr
+from scipy.stats import fisher_exact
 
 from consumer.evaluation.bands import HIGH, LOW, Bands
 from consumer.evaluation.outcomes import Outcomes, quantile
@@ -97,7 +98,7 @@ def difference(a: Linearised, b: Linearised, outcomes: Outcomes, confidence: flo
     error = math.sqrt(outcomes.clusters.variance(a.influence - b.influence))
     z = _standardised(logarithm, error)
     ends = _ends(logarithm, error, confidence)
-    return Difference(math.exp(logarithm), *ends, logarithm, error, float(norm.cdf(z)), float(2 * norm.sf(abs(z))))
+    return Difference(math.exp(logarithm), *ends, logarithm, error, float(ndtr(z)), float(2 * ndtr(-abs(z))))
 
 
 def equivalence(found: Difference, margin: float) -> float:
@@ -107,7 +108,7 @@ def equivalence(found: Difference, margin: float) -> float:
     """
     edge = math.log(margin)
     above, below = (_standardised(edge - side * found.logarithm, found.standard_error) for side in (1, -1))
-    return float(norm.sf(min(above, below)))
+    return float(ndtr(-min(above, below)))
 
 
 def discordant(a: Bands, b: Bands, defaulted: Mask) -> Discordant:
