@@ -42,7 +42,9 @@ class Lonely:
 
 
 def agreements(bands: Mapping[str, Bands], ranks: Mapping[str, Floats], weight: Floats) -> list[Agreement]:
-    """Of every pair."""
+    """Of every pair; none without rows."""
+    if not len(weight):
+        return []
     correlation = _correlations(list(ranks.values()))
     names = list(bands)
     flags = {name: each == HIGH for name, each in bands.items()}

@@ -28,7 +28,9 @@ def descending(scores: Floats, order: Order) -> Positions:
     positions = np.argsort(-scores)
     ordered = scores[positions]
     equal = ordered[1:] == ordered[:-1]
-    tied = np.append(equal, False) | np.append(False, equal)
+    tied = np.zeros(len(scores), np.bool_)
+    tied[1:] |= equal
+    tied[:-1] |= equal
     rows = positions[tied]  # few, so that the slower sort by two keys is left to them
     positions[tied] = rows[np.lexsort((order[rows], -scores[rows]))]
     return positions

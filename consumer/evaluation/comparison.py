@@ -82,20 +82,20 @@ def compare(a: Contender, b: Contender, outcomes: Outcomes, policy: Policy) -> C
 
 
 def weeks_to_decision(found: Difference, week: int, tests: int, policy: Policy) -> float | None:
-    """Further weeks, at the volume so far, until a difference as large as this one is shown, or its absence is.
+    """Further weeks, at the volume so far, until the verdict that a difference as large as this one deserves is given
+    with the policy's power: better or worse when it lies beyond the margin, else equivalent.
 
     The variance falls as 1 / weeks; the test is the strictest of Holm's, α / tests. None for more than ten years: the
-    difference lies on the margin, so that neither will be shown.
+    difference lies near the margin, so that neither will be shown.
     """
     a_week, margin, size = found.standard_error**2 * week, math.log(policy.equivalence_margin), abs(found.logarithm)
     alpha = policy.alpha / tests
     if size > margin:
-        needed = ndtri(1 - alpha / 2) + ndtri(policy.power)
-        distance = size
+        power = ndtri(policy.power)
+        errors = max((ndtri(1 - alpha / 2) + power) / size, power / (size - margin))
+    elif size < margin:
+        errors = (ndtri(1 - alpha) + ndtri((1 + policy.power) / 2)) / (margin - size)
     else:
-        needed = ndtri(1 - alpha) + ndtri((1 + policy.power) / 2)
-        distance = margin - size
-    if a_week == 0:
-        return 0.0
-    weeks = a_week * (needed / distance) ** 2 if distance else math.inf
-    return max(float(weeks) - week, 0.0) if weeks <= LONGEST_WAIT_WEEKS else None
+        return None
+    weeks = a_week * float(errors) ** 2
+    return max(weeks - week, 0.0) if weeks <= LONGEST_WAIT_WEEKS else None

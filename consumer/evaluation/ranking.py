@@ -65,6 +65,8 @@ def ranking(
     DeLong's placement values (DeLong, DeLong & Clarke-Pearson 1988, by ranks as in Sun & Xu 2014), added up by customer
     (Obuchowski 1997); without weights and clusters the interval is DeLong's.
     """
+    if outcomes.defaulted.all() or not outcomes.defaulted.any():
+        return Ranking(None, None, None, None, None), None
     ascending = positions[::-1]
     bad = outcomes.defaulted[ascending]
     weight = outcomes.weight[ascending]
@@ -72,8 +74,6 @@ def ranking(
     bad_upto = np.cumsum(np.where(bad, weight, 0.0))[ends]
     good_upto = np.cumsum(np.where(bad, 0.0, weight))[ends]
     bads, goods = float(bad_upto[-1]), float(good_upto[-1])
-    if not (bads and goods):
-        return Ranking(None, None, None, None, None), None
     placement = np.where(bad, (_middle(good_upto) / goods)[group], 1 - (_middle(bad_upto) / bads)[group])
     auc = float(weight[bad] @ placement[bad]) / bads
     influence = np.empty(len(scores))
