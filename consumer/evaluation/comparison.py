@@ -17,6 +17,7 @@ from consumer.evaluation.ratio import (
     Ratio,
     difference,
     discordant,
+    ends,
     equivalence,
     ratio,
 )
@@ -60,23 +61,24 @@ def compare(a: Contender, b: Contender, outcomes: Outcomes, policy: Policy) -> C
 
     The linearised test counts all three bands, weights and customers, but leans on a normal approximation: with few
     discordant defaults, as between near clones, it rejects too often. There the exact test must reject as well, so the
-    larger of both p-values counts.
+    larger of both p-values counts. Few of them also make the error too small to believe in equality; for that, two more
+    are assumed on either side, as Agresti & Coull (1998) do for a share.
     """
     alone = discordant(a.bands, b.bands, outcomes.defaulted)
     if a.linearised is None or b.linearised is None:
         why = "; ".join(f"{each.name}: {each.ratio.why}" for each in (a, b) if each.ratio.why)
         return Comparison(a.name, b.name, alone, None, None, None, None, why)
     found = difference(a.linearised, b.linearised, outcomes, policy.confidence)
-    wide = difference(a.linearised, b.linearised, outcomes, 1 - 2 * policy.alpha)
     p = max(found.p, alone.p) if alone.defaults < policy.exact_below else found.p
+    error = math.hypot(found.standard_error, 2 / min(each.ratio.high.defaults for each in (a, b)))
     return Comparison(
         a.name,
         b.name,
         alone,
         found,
-        (wide.interval_low, wide.interval_high),
+        ends(found.logarithm, error, 1 - 2 * policy.alpha),
         p,
-        equivalence(found, policy.equivalence_margin),
+        equivalence(found.logarithm, error, policy.equivalence_margin),
         None,
     )
 

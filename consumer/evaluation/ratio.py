@@ -88,8 +88,8 @@ def ratio(
     (log_high, moves_high), (log_low, moves_low) = (_log_rate(bands == band, outcomes) for band in (HIGH, LOW))
     found = Linearised(log_high - log_low, moves_high - moves_low)
     error = math.sqrt(outcomes.clusters.variance(found.influence))
-    ends = _ends(found.logarithm, error, confidence)
-    return Ratio(high, medium, low, math.exp(found.logarithm), *ends, error, None), found
+    interval = ends(found.logarithm, error, confidence)
+    return Ratio(high, medium, low, math.exp(found.logarithm), *interval, error, None), found
 
 
 def difference(a: Linearised, b: Linearised, outcomes: Outcomes, confidence: float) -> Difference:
@@ -97,18 +97,16 @@ def difference(a: Linearised, b: Linearised, outcomes: Outcomes, confidence: flo
     logarithm = a.logarithm - b.logarithm
     error = math.sqrt(outcomes.clusters.variance(a.influence - b.influence))
     z = _standardised(logarithm, error)
-    ends = _ends(logarithm, error, confidence)
-    return Difference(math.exp(logarithm), *ends, logarithm, error, float(ndtr(z)), float(2 * ndtr(-abs(z))))
+    interval = ends(logarithm, error, confidence)
+    return Difference(math.exp(logarithm), *interval, logarithm, error, float(ndtr(z)), float(2 * ndtr(-abs(z))))
 
 
-def equivalence(found: Difference, margin: float) -> float:
-    """P of two one-sided tests (Schuirmann 1987) that the two ratios differ by a factor of `margin` or more.
+def equivalence(logarithm: float, error: float, margin: float) -> float:
+    """P of two one-sided tests (Schuirmann 1987) that two ratios differ by a factor of `margin` or more.
 
     Below α when the 1-2α interval of the factor lies within 1/margin … margin.
     """
-    edge = math.log(margin)
-    above, below = (_standardised(edge - side * found.logarithm, found.standard_error) for side in (1, -1))
-    return float(ndtr(-min(above, below)))
+    return float(ndtr(-_standardised(math.log(margin) - abs(logarithm), error)))
 
 
 def discordant(a: Bands, b: Bands, defaulted: Mask) -> Discordant:
@@ -133,7 +131,8 @@ def _log_rate(side: Mask, outcomes: Outcomes) -> tuple[float, Floats]:
     return math.log(bad_of_it / all_of_it), bad - weight
 
 
-def _ends(logarithm: float, error: float, confidence: float) -> tuple[float, float]:
+def ends(logarithm: float, error: float, confidence: float) -> tuple[float, float]:
+    """Interval of a factor whose logarithm has this error."""
     half = quantile(confidence) * error
     return math.exp(logarithm - half), (math.exp(logarithm + half) if half < 700 else math.inf)
 

@@ -12,12 +12,12 @@ import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 from made import CONFIDENCE, outcomes, sample
-from scipy.stats import fisher_exact, norm
+from scipy.stats import fisher_exact
 from scipy.stats.contingency import relative_risk
 
 from consumer.evaluation.bands import HIGH, LOW, MEDIUM, Bands, descending, match
 from consumer.evaluation.outcomes import Clusters, Outcomes
-from consumer.evaluation.ratio import Difference, Linearised, difference, discordant, equivalence, ratio
+from consumer.evaluation.ratio import Linearised, difference, discordant, ends, equivalence, ratio
 from consumer.evaluation.sample import Floats, Sample
 
 
@@ -139,7 +139,7 @@ def test_two_bandings_that_are_one_do_not_differ_and_know_it() -> None:
     found = difference(a, a, known, CONFIDENCE)
     assert (found.estimate, found.interval_low, found.interval_high, found.p) == (1, 1, 1, 1)
     assert found.probability_greater == 0.5
-    assert equivalence(found, 1.1) == 0
+    assert equivalence(found.logarithm, found.standard_error, 1.1) == 0
 
 
 def test_a_difference_is_the_mirror_of_the_other_way_round() -> None:
@@ -155,11 +155,8 @@ def test_a_difference_is_the_mirror_of_the_other_way_round() -> None:
 
 @given(st.floats(-0.2, 0.2), st.floats(0.001, 0.2), st.sampled_from([0.05, 0.01]))
 def test_equivalence_is_the_narrow_interval_within_the_margin(logarithm: float, error: float, alpha: float) -> None:
-    found = Difference(math.exp(logarithm), 0.0, 0.0, logarithm, error, 0.5, 0.5)
-    p = equivalence(found, 1.1)
-    half = norm.ppf(1 - alpha) * error
-    inside = -math.log(1.1) < logarithm - half and logarithm + half < math.log(1.1)
-    assert inside == (p < alpha)
+    low, high = ends(logarithm, error, 1 - 2 * alpha)
+    assert (low > 1 / 1.1 and high < 1.1) == (equivalence(logarithm, error, 1.1) < alpha)
 
 
 def test_the_rows_that_one_of_two_flags_are_tested_exactly() -> None:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import POLICY, TARGETS
-from scipy.stats import norm
+from scipy.stats import norm, poisson
 from statsmodels.stats.multitest import multipletests
 
 from consumer.evaluation.bands import HIGH, LOW, Bands
 from consumer.evaluation.comparison import Contender, compare, weeks_to_decision
 from consumer.evaluation.multiplicity import Look, corrected, holm
 from consumer.evaluation.outcomes import Clusters, Outcomes
-from consumer.evaluation.ratio import Difference, Ratio
+from consumer.evaluation.ratio import Difference, Ratio, equivalence
 from consumer.evaluation.recommendation import recommend
 from consumer.evaluation.verdict import Judgement, Maturity, Verdict, judge
 
@@ -196,6 +196,34 @@ def test_with_many_discordant_defaults_the_linearised_test_decides() -> None:
     found = compare(*clones(80, 40), POLICY)
     assert found.difference is not None
     assert found.p == found.difference.p != found.discordant.p
+
+
+@pytest.mark.parametrize("defaults", [60, 100, 200])
+def test_models_that_differ_by_the_margin_are_seldom_called_equivalent(defaults: int) -> None:
+    """Even where a handful of discordant defaults is all there is: α is kept to within what whole numbers allow.
+
+    A flags so many defaults more than B, drawn from Poisson's distribution, that its ratio is 1.1 times as great.
+    """
+    rows = np.arange(400)
+    p_b, p_a = poisson.pmf(rows, 1.0), poisson.pmf(rows, 1.0 + 0.1 * defaults)
+    called = 0.0
+    for only_a in rows[p_a > 1e-6]:
+        for only_b in rows[p_b > 1e-6]:
+            high = defaults - 1
+            logarithm = math.log((high + only_a) / (high + only_b))
+            variance = only_a / (high + only_a) ** 2 + only_b / (high + only_b) ** 2
+            error = math.hypot(math.sqrt(variance), 2 / (high + min(only_a, only_b)))
+            called += p_a[only_a] * p_b[only_b] * (equivalence(logarithm, error, 1.1) < 0.05)
+    assert called < 0.05
+
+
+def test_even_one_and_the_same_banding_needs_some_defaults_to_be_called_equal() -> None:
+    a, _, outcomes = clones(8, 1)
+    few = compare(a, replace(a, name="b"), outcomes, POLICY)
+    assert few.discordant.rows_a == few.discordant.rows_b == 0
+    assert few.equivalence_interval is not None
+    assert few.equivalence_interval[0] < 1 < few.equivalence_interval[1]
+    assert few.p == 1
 
 
 @pytest.mark.parametrize("logarithm", [0.0, 0.03, 0.11, 0.2, -0.3])
