@@ -11,7 +11,7 @@ from consumer.evaluation.sample import RULES
 from consumer.evaluation.simulation import World, frequencies, play
 
 SIGNAL = 0.4
-"""gives the rules and each clone a discrimination ratio near 2.5"""
+"""gives the rules and each clone a discrimination ratio near 2.4"""
 CLONES = dict.fromkeys((RULES, *MODELS), SIGNAL)
 
 
