@@ -71,12 +71,10 @@ def _sentence(model: str, verdict: Verdict, ratio: Ratio | None, targets: Target
 def _standing(ratio: Ratio | None, targets: Targets) -> str:
     if ratio is None or ratio.estimate is None or ratio.interval_low is None or ratio.interval_high is None:
         return ""
-    levels = [targets.level(each) for each in (ratio.interval_low, ratio.estimate, ratio.interval_high)]
-    reach = f"from {levels[0]} to {levels[2]}" if levels[0] != levels[2] else f"all {levels[0]}"
-    return (
-        f" Its ratio of {ratio.estimate:.2f} is {levels[1]}; the interval"
-        f" {ratio.interval_low:.2f} to {ratio.interval_high:.2f} is {reach}."
-    )
+    at, low, high = (targets.level(each) for each in (ratio.estimate, ratio.interval_low, ratio.interval_high))
+    reach = f"{low} to {high}" if low != high else f"all {low}"
+    interval = f"{ratio.interval_low:.2f} to {ratio.interval_high:.2f} ({reach})"
+    return f" Its ratio is {ratio.estimate:.2f} ({at}), the interval {interval}."
 
 
 def _capital(text: str) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import MODELS, POLICY, TARGETS, sample
+from made import MODELS, POLICY, POLICY_FILE, TARGETS, sample
 
 from consumer.evaluation.evaluate import Evaluation, evaluate
 from consumer.evaluation.plain import plain
+from consumer.evaluation.policy import load_policy
 from consumer.evaluation.sample import Sample
 from consumer.evaluation.vintages import FollowUp
+from consumer.settings import PROJECT
 
 
 def evaluated(made: Sample, week: int = 4) -> Evaluation:
@@ -127,6 +130,15 @@ def test_no_rows_are_too_odd(data: st.DataObject) -> None:
     json.dumps(found.as_json(), allow_nan=False)
     assert set(found.left_out) >= set(missing)
     assert found.recommendation.sentences
+
+
+def test_the_example_of_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "evaluation.md").read_text(), re.S)
+    monkeypatch.chdir(PROJECT)
+    names = {"sample": sample(3000), "targets": TARGETS}
+    exec(block, names)
+    assert isinstance(names["found"], Evaluation)
+    assert names["sha256"] == load_policy(POLICY_FILE)[1]
 
 
 def test_what_has_no_place_in_json_is_refused() -> None:

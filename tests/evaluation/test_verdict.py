@@ -298,6 +298,6 @@ def test_the_recommendation(
 def test_a_sentence_says_where_the_ratio_and_its_interval_stand() -> None:
     found = recommend([verdict("ridge", "rules", "better")], {"ridge": some_ratio(2.9)}, TARGETS, "ridge")
     assert found.sentences[1] == (
-        "ridge against the rules: better. Because. Its ratio of 2.90 is success; the interval 2.61 to 3.19 is from"
-        " acceptable to success."
+        "ridge against the rules: better. Because. Its ratio is 2.90 (success), the interval 2.61 to 3.19"
+        " (acceptable to success)."
     )
