@@ -85,12 +85,17 @@ def compare(a: Contender, b: Contender, outcomes: Outcomes, policy: Policy) -> C
 
 def weeks_to_decision(found: Difference, week: int, tests: int, policy: Policy) -> float | None:
     """Further weeks, at the volume so far, until the verdict that a difference as large as this one deserves is given
-    with the policy's power: better or worse when it lies beyond the margin, else equivalent.
+    with the policy's power: better or worse when it lies beyond the margin, else equivalent. No decision is before the
+    first look.
 
     The variance falls as 1 / weeks; the test is the strictest of Holm's, α / tests. None for more than ten years: the
     difference lies near the margin, so that neither will be shown.
     """
-    a_week, margin, size = found.standard_error**2 * week, math.log(policy.equivalence_margin), abs(found.logarithm)
+    a_week, margin, size = (
+        found.standard_error**2 * max(week, 1),
+        math.log(policy.equivalence_margin),
+        abs(found.logarithm),
+    )
     alpha = policy.alpha / tests
     if size > margin:
         power = ndtri(policy.power)
@@ -100,4 +105,4 @@ def weeks_to_decision(found: Difference, week: int, tests: int, policy: Policy) 
     else:
         return None
     weeks = a_week * float(errors) ** 2
-    return max(weeks - week, 0.0) if weeks <= LONGEST_WAIT_WEEKS else None
+    return max(weeks - week, policy.looks_at_weeks[0] - week, 0.0) if weeks <= LONGEST_WAIT_WEEKS else None

@@ -102,7 +102,7 @@ def difference(a: Linearised, b: Linearised, outcomes: Outcomes, confidence: flo
 
 
 def equivalence(logarithm: float, error: float, margin: float) -> float:
-    """P of two one-sided tests (Schuirmann 1987) that two ratios differ by a factor of `margin` or more.
+    """The p of two one-sided tests (Schuirmann 1987) that two ratios differ by a factor of `margin` or more.
 
     Below α when the 1-2α interval of the factor lies within 1/margin … margin.
     """
@@ -138,7 +138,7 @@ def ends(logarithm: float, error: float, confidence: float) -> tuple[float, floa
 
 
 def _standardised(value: float, error: float) -> float:
-    """Value / error; two bandings that are one differ by nothing, with no error."""
+    """In units of the error; two bandings that are one differ by nothing, with no error."""
     if error > 0:
         return value / error
     return math.copysign(math.inf, value) if value else 0.0

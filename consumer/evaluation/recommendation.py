@@ -39,7 +39,7 @@ def recommend(
     promote = ahead[0] if ahead else champion if champion in fit else None
     return Recommendation(
         promote,
-        [_headline(promote, champion, list(against_rules.values()))]
+        [_headline(promote, champion, against_champion.get(promote or ""), list(against_rules.values()))]
         + [_sentence(model, each, ratios.get(model), targets) for model, each in against_rules.items()]
         + [f"{each.model} against {champion}: {each.verdict}. {_capital(each.why)}." for each in verdicts
            if each.against == champion],
@@ -52,11 +52,12 @@ def _reaches(ratio: Ratio, targets: Targets) -> bool:
     return ratio.interval_low > targets.minimum and ratio.estimate >= targets.acceptable[0]
 
 
-def _headline(promote: str | None, champion: str, against_rules: list[Verdict]) -> str:
+def _headline(promote: str | None, champion: str, against_champion: str | None, against_rules: list[Verdict]) -> str:
     if promote == champion:
         return f"{champion} may be promoted: it is better than the rules, and no other model is better than it."
     if promote:
-        return f"{promote} may be promoted: it is better than the rules and not worse than {champion}, the champion."
+        also = "better than" if against_champion == BETTER else "not shown to be worse than"
+        return f"{promote} may be promoted: it is better than the rules, and {also} {champion}, the champion."
     if against_rules and all(each.verdict == NO_VERDICT for each in against_rules):
         return "No model may be promoted: the data allow no verdict yet."
     if against_rules and all(each.verdict == EQUIVALENT for each in against_rules):

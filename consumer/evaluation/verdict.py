@@ -101,8 +101,9 @@ def _verdict(
     found: Comparison, p: float, p_equivalent: float, tests: int, maturity: Maturity, policy: Policy
 ) -> Verdict:
     reasons = maturity.lacks(policy) + ([found.why] if found.why else [])
+    weeks = weeks_to_decision(found.difference, maturity.week, tests, policy) if found.difference else None
     if reasons or found.difference is None:
-        return _none(found.model, found.against, found, "; ".join(reasons))
+        return _none(found.model, found.against, found, "; ".join(reasons), weeks)
     factor, margin = found.difference.estimate, policy.equivalence_margin
     shown = f"{factor:.2f} times the ratio of {found.against}, corrected p {p:.2g}"
     if p < policy.alpha and not 1 / margin <= factor <= margin:
@@ -111,7 +112,6 @@ def _verdict(
     if p_equivalent < policy.alpha:
         why = f"{factor:.2f} times the ratio of {found.against}, within the margin of {margin:g} (p {p_equivalent:.2g})"
         return Verdict(found.model, found.against, EQUIVALENT, why, found, p, p_equivalent, None)
-    weeks = weeks_to_decision(found.difference, maturity.week, tests, policy)
     left = maturity.looks_left(policy)
     why = f"{shown}: neither a difference beyond {margin:g} nor its absence is shown; {_wait(weeks)}"
     return Verdict(found.model, found.against, CONTINUE if left else INCONCLUSIVE, why, found, p, p_equivalent, weeks)
@@ -120,8 +120,8 @@ def _verdict(
 def _wait(weeks: float | None) -> str:
     if weeks is None:
         return "at today's volume that is more than ten years away, as the difference lies near the margin"
-    return f"about {max(weeks, 1):.0f} more weeks are needed at today's volume"
+    return f"weeks still needed at today's volume: about {max(weeks, 1):.0f}"
 
 
-def _none(model: str, against: str, found: Comparison | None, why: str) -> Verdict:
-    return Verdict(model, against, NO_VERDICT, why, found, None, None, None)
+def _none(model: str, against: str, found: Comparison | None, why: str, weeks: float | None = None) -> Verdict:
+    return Verdict(model, against, NO_VERDICT, why, found, None, None, weeks)

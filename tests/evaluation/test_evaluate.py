@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from made import MODELS, POLICY, POLICY_FILE, TARGETS, sample
 
 from consumer.evaluation.evaluate import Evaluation, evaluate
+from consumer.evaluation.multiplicity import Look
 from consumer.evaluation.plain import plain
 from consumer.evaluation.policy import load_policy
 from consumer.evaluation.sample import Sample
@@ -52,6 +53,11 @@ def test_an_evaluation_is_the_same_twice_and_plain() -> None:
     made = sample(3000, declined=0.1)
     once, again = (json.dumps(evaluated(made).as_json(), allow_nan=False, sort_keys=True) for _ in range(2))
     assert once == again
+
+
+def test_a_look_comes_back_from_json_as_it_was() -> None:
+    found = evaluated(sample(3000))
+    assert Look(**json.loads(json.dumps(found.as_json()["look"]))) == found.look
 
 
 def test_scores_that_are_no_probabilities_are_not_held_to_be_some() -> None:

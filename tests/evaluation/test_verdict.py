@@ -98,6 +98,7 @@ def test_an_immature_look_says_why(maturity: Maturity, told: str) -> None:
     found = of_ridge(judged((0.10, 0.05, 0.10, 0.03), maturity))
     assert found.why == told
     assert found.comparison is not None, "the figures are there all the same"
+    assert found.weeks_needed == pytest.approx(4 - maturity.week), "this much would be shown at the first look"
 
 
 def test_a_week_between_looks_is_no_look() -> None:
@@ -267,9 +268,15 @@ def some_ratio(estimate: float | None) -> Ratio:
     ("against_rules", "against_ridge", "ratios", "promote", "told"),
     [
         (("better", "better"), "equivalent", (3.0, 3.2), "ridge", "ridge may be promoted: it is better than the rules"),
-        (("better", "better"), "better", (3.0, 3.6), "elastic", "elastic may be promoted"),
+        (("better", "better"), "better", (3.0, 3.6), "elastic", "and better than ridge, the champion"),
         (("better", "better"), "inconclusive", (3.0, 3.6), "ridge", "no other model is better than it"),
-        (("inconclusive", "better"), "inconclusive", (2.7, 3.6), "elastic", "not worse than ridge, the champion"),
+        (
+            ("inconclusive", "better"),
+            "inconclusive",
+            (2.7, 3.6),
+            "elastic",
+            "not shown to be worse than ridge, the champion",
+        ),
         (("inconclusive", "better"), "worse", (2.7, 3.6), None, "none is shown to be better"),
         (("better", "equivalent"), "better", (3.0, 3.6), "ridge", "ridge may be promoted"),
         (("equivalent", "equivalent"), "equivalent", (2.8, 2.8), None, "all are as good as the rules"),
