@@ -12,6 +12,7 @@ A module imports only from its own folder or one before it:
     settings errors clock …       ground
     contracts                     bytes ↔ columns, and what may be let in
     scoring                       rules, features, models: pure
+    evaluation                    from outcomes to a verdict: statistics, pure
     stack                         Kafka and ClickHouse on this machine
     services                      score, sink, produce, and what they share
     watch                         lag, health, check, trace, reconcile, letters: what operators look at

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import logit
-from scipy.stats import norm, rankdata
-from scipy.stats.contingency import relative_risk
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, log_loss
 
+from consumer.evaluation.bands import HIGH, LOW, descending
+from consumer.evaluation.calibration import calibration as calibration_of
+from consumer.evaluation.outcomes import Clusters, Outcomes
+from consumer.evaluation.ranking import ranking as ranking_of
+from consumer.evaluation.ratio import ratio
+from consumer.evaluation.sample import Positions
 from consumer.research.dataset import Codes, Mask
 from consumer.scoring.features import ONE_HOT, ORDINAL, FloatMatrix
 
@@ -26,34 +27,25 @@ CONFIDENCE = 0.95
 MINIMUM_DEFAULTS = 50
 """Fewer defaults on either side of a ratio and it is called insufficient."""
 BINS = 10
-_EDGE = 1e-12
-"""Keeps log-odds finite for scores of exactly 0 or 1."""
 
 
-def ranking(label: Codes, scores: Scores) -> dict[str, float]:
-    """AUC with DeLong's interval (DeLong, DeLong & Clarke-Pearson 1988), by mid-ranks."""
-    good, bad = scores[label == 0], scores[label == 1]
-    ranks = rankdata(np.concatenate([bad, good]))
-    m, n = len(bad), len(good)
-    above_good = (ranks[:m] - rankdata(bad)) / n
-    below_bad = 1.0 - (ranks[m:] - rankdata(good)) / m
-    auc = float(above_good.mean())
-    half = float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(above_good.var(ddof=1) / m + below_bad.var(ddof=1) / n))
-    return {"auc": auc, "auc_low": auc - half, "auc_high": auc + half}
+def ranking(label: Codes, scores: Scores) -> dict[str, float | None]:
+    """AUC with DeLong's interval."""
+    found, _ = ranking_of(scores, _positions(scores), _outcomes(label), CONFIDENCE)
+    return {"auc": found.auc, "auc_low": found.auc_low, "auc_high": found.auc_high}
 
 
-def calibration(label: Codes, scores: Scores) -> dict[str, float]:
+def calibration(label: Codes, scores: Scores) -> dict[str, float | None]:
     """Brier score, log loss, and the unpenalised logistic regression of the label on the score's log-odds.
 
     Slope 1 and intercept 0 are perfect; a slope below 1 means scores too far apart.
     """
-    clipped = np.clip(scores, _EDGE, 1 - _EDGE)
-    fit = LogisticRegression(C=np.inf, tol=1e-8).fit(logit(clipped)[:, None], label)
+    found = calibration_of(scores, _positions(scores), _outcomes(label), CONFIDENCE)
     return {
-        "brier": float(brier_score_loss(label, scores)),
-        "log_loss": float(log_loss(label, clipped)),
-        "calibration_slope": float(fit.coef_[0, 0]),
-        "calibration_intercept": float(fit.intercept_[0]),
+        "brier": found.brier,
+        "log_loss": found.log_loss,
+        "calibration_slope": found.slope,
+        "calibration_intercept": found.intercept,
     }
 
 
@@ -61,27 +53,19 @@ def discrimination(label: Codes, flagged: Mask) -> dict[str, Any]:
     """Default rate of flagged over unflagged rows with Katz' 95 % interval; null where a side has no
     default.
     """
-    high, low = label[flagged], label[~flagged]
-    facts: dict[str, Any] = {
+    bands = np.where(flagged, HIGH, LOW).astype(np.int8)
+    found, _ = ratio(bands, _outcomes(label), 1, CONFIDENCE)
+    return {
         "flagged_share": float(flagged.mean()),
-        "flagged": len(high),
-        "flagged_defaults": int(high.sum()),
-        "flagged_default_rate": float(high.mean()) if len(high) else None,
-        "unflagged_default_rate": float(low.mean()) if len(low) else None,
-        "enough": bool(min(high.sum(), low.sum()) >= MINIMUM_DEFAULTS),
-        "discrimination_ratio": None,
-        "discrimination_low": None,
-        "discrimination_high": None,
+        "flagged": found.high.rows,
+        "flagged_defaults": found.high.defaults,
+        "flagged_default_rate": found.high.rate,
+        "unflagged_default_rate": found.low.rate,
+        "enough": min(found.high.defaults, found.low.defaults) >= MINIMUM_DEFAULTS,
+        "discrimination_ratio": found.estimate,
+        "discrimination_low": found.interval_low,
+        "discrimination_high": found.interval_high,
     }
-    if high.sum() and low.sum():
-        risk = relative_risk(int(high.sum()), len(high), int(low.sum()), len(low))
-        interval = risk.confidence_interval(CONFIDENCE)
-        facts |= {
-            "discrimination_ratio": float(risk.relative_risk),
-            "discrimination_low": float(interval.low),
-            "discrimination_high": float(interval.high),
-        }
-    return facts
 
 
 def feature_statistics(names: tuple[str, ...], matrix: FloatMatrix) -> dict[str, dict[str, Any]]:
@@ -151,3 +135,12 @@ def measure(label: Codes, scores: Scores, threshold: float, *, calibrated: bool 
     """
     figures = ranking(label, scores) | discrimination(label, scores >= threshold)
     return figures | calibration(label, scores) if calibrated else figures
+
+
+def _outcomes(label: Codes) -> Outcomes:
+    """Every row counts once, and for itself: which rows are of one customer is not known here."""
+    return Outcomes(label == 1, np.ones(len(label)), Clusters(np.arange(len(label))))
+
+
+def _positions(scores: Scores) -> Positions:
+    return descending(scores, np.arange(len(scores), dtype=np.uint64))
