@@ -39,6 +39,7 @@ def full(older: Schema, newer: Schema) -> bool:
 REQUIRED = {
     "transaction": backward,
     "shadow_event": full,
+    "control": full,
     "dead_letter_headers": full,
     "replay_marker_headers": full,
 }

@@ -9,7 +9,7 @@ from consumer.contracts.schemas import latest, versions
 from consumer.settings import Settings
 from consumer.watch.check.finding import Findings, fault, ok, stopping
 
-KINDS = ("transaction", "shadow_event", "dead_letter_headers", "replay_marker_headers")
+KINDS = ("transaction", "shadow_event", "dead_letter_headers", "replay_marker_headers", "control")
 _REGISTER = "run `bnpl-shadow schemas register`"
 
 
