@@ -34,6 +34,10 @@ def _hundredths(percent: float) -> float:
     return percent
 
 
+def _milliseconds(time: datetime) -> datetime:
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s][^\x00-\x1f\x7f-\x9f]*$")]
@@ -54,7 +58,7 @@ class Control(BaseModel):
     artifact_version: Name
     artifact_sha256: Sha256
     made_by: Annotated[Text, Field(max_length=100)]
-    made_at: AwareDatetime
+    made_at: Annotated[AwareDatetime, AfterValidator(_milliseconds)]
     reason: Annotated[Text, Field(max_length=LONGEST_TEXT)]
     dossier_sha256: Sha256 | None = None
     override: bool = False

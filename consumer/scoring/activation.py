@@ -8,6 +8,7 @@ the rules stands for that transaction at once.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,11 @@ class Activation:
     canary_percent: float | None = None
     revision: int = 0
 
+    @property
+    def percent(self) -> float:
+        """Share of customers that the champion decides."""
+        return {"shadow": 0.0, "canary": self.canary_percent or 0.0, "champion": 100.0}[self.mode]
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -57,16 +63,19 @@ class Standing:
         return pc.not_equal(self.decided_by, "champion")
 
 
-def taken_over(ruling: Activation, control: Control, model_set: ModelSet) -> Activation | None:
-    """What rules after a control record; None when it lets a model decide that is not loaded.
+def ruling(at_rest: Activation, controls: Iterable[Control], model_set: ModelSet) -> Activation:
+    """What rules a process that has loaded these models, after all these control records in their order.
 
-    A record for other models that says shadow ends that a model decides here as well: the kill switch reaches all.
+    A record for other models is passed over where a model would decide, and the one before it goes on ruling. One that
+    says shadow ends here as well that a model decides: a kill reaches every process, whatever it has loaded.
     """
-    if control.artifact_sha256 == model_set.digest and control.champion in model_set.led_by:
-        return Activation(control.champion, control.mode, control.canary_percent, control.revision)
-    if control.mode == "shadow":
-        return Activation(ruling.champion, "shadow", None, control.revision)
-    return None
+    now = at_rest
+    for each in controls:
+        if each.artifact_sha256 == model_set.digest and each.champion in model_set.led_by:
+            now = Activation(each.champion, each.mode, each.canary_percent, each.revision)
+        elif each.mode == "shadow":
+            now = Activation(now.champion, "shadow", None, each.revision)
+    return now
 
 
 def stand(activation: Activation, decisions: Decisions, predictions: Predictions, customers: pa.Array) -> Standing:

@@ -139,15 +139,15 @@ class BNPLMultiModelPredictor:
                 self._score_slow(matrix, slow, scores, errors)
         finite = np.isfinite(scores)
         if finite.all():
-            consensus = np.add.reduce(scores) / len(entries)
+            consensus = np.add.reduce(scores / len(entries))  # divided first: a sum of absurd scores may overflow
         else:
             for at, entry in enumerate(entries):
                 if not finite[at].all():
                     errors.setdefault(entry.name, "NotFinite")
             scores[~finite] = np.nan
             there = finite.sum(axis=0)
-            total = np.where(finite, scores, 0.0).sum(axis=0)
-            consensus = np.divide(total, there, out=np.full(len(matrix), np.nan), where=there > 0)
+            shares = np.where(finite, scores, 0.0) / np.maximum(there, 1)
+            consensus = np.where(there > 0, np.add.reduce(shares), np.nan)
         return Predictions(entries, champion, scores, consensus, errors)
 
     def score_features(self, matrix: Floats) -> dict[str, Floats]:

@@ -18,6 +18,7 @@ from harness import Commands, encoded, send, send_events, simulated
 from consumer.cli.main import cli
 from consumer.contracts.transaction import columns_from_dicts
 from consumer.errors import Fatal, KafkaUnavailable
+from consumer.scoring.activation import Activation
 from consumer.scoring.artifacts import ModelEntry, ModelSet
 from consumer.scoring.breaker import Budget
 from consumer.scoring.controller import Shadow, ShadowModeController
@@ -68,7 +69,9 @@ def test_it_holds_on_the_newest_events_of_the_topic(settings: Settings, commands
     told = json.loads(done.output)
     assert told.pop("isolated") is True
     variants = [Variant(**each) for each in told.pop("variants")]
-    assert_holds(Proof(variants=variants, **told))
+    activation = Activation(**told.pop("activation"))
+    assert activation == Activation("ridge")
+    assert_holds(Proof(variants=variants, activation=activation, **told))
     assert told == {"events": 300, "refused": 2}
 
 
@@ -83,8 +86,8 @@ def test_it_holds_on_the_shared_events(controller: ShadowModeController) -> None
 class Leaky(ShadowModeController):
     """Declines whom the champion has no score for: shadow mode as it must not be."""
 
-    def score_batch(self, transactions: pa.RecordBatch, *rest: Any) -> Shadow:
-        shadow = super().score_batch(transactions, *rest)
+    def score_batch(self, transactions: pa.RecordBatch, *rest: Any, **named: Any) -> Shadow:
+        shadow = super().score_batch(transactions, *rest, **named)
         said = shadow.decisions
         missing = pa.array(np.isnan(shadow.predictions.champion_scores))
         decision = pa.compute.if_else(missing, "decline", said.decision)
@@ -140,7 +143,7 @@ def test_what_differs_is_shown_and_is_the_exit_code(monkeypatch: pytest.MonkeyPa
         ([healthy, leak], 1, "NOT isolated: 1,200 events in 2 variants, 3 more cannot be used and are left out"),
         ([healthy], 0, "isolated: 1,200 events in 1 variants, 3 more cannot be used and are left out; all decided"),
     ):
-        proof = Proof(1200, 3, variants)
+        proof = Proof(1200, 3, variants, Activation("ridge"))
         monkeypatch.setattr("consumer.cli.prove_isolation.prove_isolation", lambda *_, proof=proof: proof)
         done = CliRunner().invoke(cli, ["prove-isolation"])
         assert done.exit_code == code

@@ -63,7 +63,7 @@ def _refuse(findings: Sequence[Finding], head: str) -> None:
 def topics_of(settings: Settings, service: Service) -> set[str]:
     """The topics that a service reads or writes."""
     both = {settings.topic_shadow_scores, settings.topic_dead_letters}
-    return both | {settings.topic_transactions} if service == "score" else both
+    return both | {settings.topic_transactions, settings.topic_control} if service == "score" else both
 
 
 def run(chains: Sequence[Sequence[Check]]) -> list[Finding]:
