@@ -143,7 +143,7 @@ def _content(dossier: Path | None) -> bytes | None:
 
 
 def _ask(state: Control | None, control: Control) -> None:
-    if not sys.stdin.isatty():
+    if not _can_be_asked():
         raise click.UsageError("nobody can be asked here: say --yes")
     click.echo(f"now      {told(state) if state else 'no promotion: the rules decide everything'}", err=True)
     click.echo(f"then     {told(control)}", err=True)
@@ -151,6 +151,10 @@ def _ask(state: Control | None, control: Control) -> None:
     if control.override:
         click.echo(f"OVERRIDE no verdict supports it: {control.unsupported}", err=True)
     click.confirm("do it?", abort=True, err=True)
+
+
+def _can_be_asked() -> bool:
+    return sys.stdin.isatty()
 
 
 def _tell(control: Control, as_json: bool) -> None:
