@@ -15,7 +15,7 @@ from consumer.cli.control import told
 from consumer.clock import Deadline, utc_now
 from consumer.contracts.control import Control, Mode
 from consumer.errors import ConfigurationError, Outrun
-from consumer.services.control import read, write
+from consumer.services.control import amend, read, write
 from consumer.settings import load_settings
 
 _KILL_SECONDS = 30.0
@@ -115,15 +115,12 @@ def kill(reason: str, who: str | None, as_json: bool) -> None:
     signed = _signature(who, reason)
     deadline = Deadline.after(_KILL_SECONDS)
     while True:
-        state = read(settings).log.state
-        control = killed(state, None if state else configured(settings), signed)
         try:
-            write(settings, control)
-            break
+            control = amend(settings, lambda state: killed(state, None if state else configured(settings), signed))
+            return _tell(control, as_json)
         except Outrun:
             if deadline.passed:
                 raise
-    _tell(control, as_json)
 
 
 def _signature(who: str | None, reason: str) -> Signature:

@@ -3,15 +3,15 @@
 A write, by its steps:
 
 1. fence    the one transactional id of the topic: whoever was about to write can do so no more
-2. read     to the end; the record to write must be the next one, or it was made from a state that is gone
-3. write    the record under its own key and under `state`
+2. read     to the end: what is newest now stays so until this is done, or somebody fences it
+3. write    the record that follows, under its own key and under `state`
 4. commit   both become visible at once, or neither does
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -37,8 +37,8 @@ _READ_SECONDS = 10.0
 _FIRST_READ_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 _ABORT_SECONDS = 5.0
-_FETCH = {"fetch.wait.max.ms": 500}
-"""The broker answers as soon as there is a record: this only says how often it is asked while there is none."""
+_FETCH = {"fetch.wait.max.ms": 100}
+"""The broker answers as soon as there is a record. This is how long it takes to say that there is none."""
 
 
 @dataclass
@@ -113,26 +113,38 @@ def read(settings: Settings) -> ControlTopic:
 
 
 def write(settings: Settings, control: Control) -> None:
-    """Make a record, which was made from the newest one that `read` gave, the newest.
+    """Write a record that was made from the newest one which `read` gave. Raises as `amend`, and Outrun also when that
+    is not the newest any more.
+    """
 
-    Raises Outrun when another was written first, KafkaUnavailable when the broker did not answer in time.
+    def unless_outrun(newest: Control | None) -> Control:
+        if (newest.revision if newest else 0) != control.revision - 1:
+            raise _outrun(newest)
+        return control
+
+    amend(settings, unless_outrun)
+
+
+def amend(settings: Settings, following: Callable[[Control | None], Control]) -> Control:
+    """Write the record that follows the newest one, whatever that is by now; gives what was written.
+
+    Raises Outrun when another takes over meanwhile, KafkaUnavailable when the broker does not answer in time.
     """
     producer = transactional_producer(settings, f"{settings.topic_control}-promote")  # 1 fence
-    newest = read(settings).log.state  # 2 read
-    if (newest.revision if newest else 0) != control.revision - 1:
-        raise _outrun(newest)
+    control = following(read(settings).log.state)  # 2 read
     value = encode(control)
     try:
         producer.begin_transaction()
         for key in (control.key, STATE_KEY):  # 3 write
             producer.produce(settings.topic_control, key=key, value=value, partition=_PARTITION)
         _commit(producer, settings)  # 4 commit
+        return control
     except KafkaException as error:
         failure = as_error(error)
         if isinstance(failure, Fenced):
             found = read(settings).log  # its answer may have been lost on the way back
             if found.history.get(control.revision) == control:
-                return
+                return control
             raise _outrun(found.state) from error
         with suppress(KafkaException):  # then the next one to write ends it, or its timeout
             producer.abort_transaction(_ABORT_SECONDS)
@@ -150,8 +162,8 @@ def _commit(producer: Any, settings: Settings) -> None:
 
 
 def _outrun(newest: Control | None) -> Outrun:
-    by = f" (revision {newest.revision}: {newest.action} by {newest.made_by})" if newest else ""
-    return Outrun(f"another was written at the same time{by}: see `bnpl-shadow control`, then do it again if need be")
+    now = f"; the newest is revision {newest.revision}: {newest.action} by {newest.made_by}" if newest else ""
+    return Outrun(f"another promotion came first{now}. See `bnpl-shadow control`, then do it again if need be")
 
 
 class Ruler(Protocol):
