@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from consumer.champion.support import support
-from consumer.contracts.control import Action, Control, ControlLog, Mode
+from consumer.contracts.control import Action, Control, ControlLog, Mode, faults
 from consumer.errors import Fatal
 from consumer.scoring.manifest import Metadata, metadata_file, parse, read_proven
 from consumer.settings import Settings
@@ -175,8 +175,7 @@ def _control(state: Control | None, action: Action, signed: Signature, **fields:
     try:
         return Control(revision=revision, action=action, **asdict(signed), **fields)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise Fatal(f"this cannot be recorded: {faults}") from None
+        raise Fatal(f"this cannot be recorded: {faults(error)}") from None
 
 
 def _parsed(dossier: bytes) -> Mapping[str, Any]:

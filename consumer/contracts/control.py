@@ -21,8 +21,6 @@ Mode = Literal["shadow", "canary", "champion"]
 Action = Literal["promote", "rollback", "kill"]
 
 STATE_KEY = b"state"
-LONGEST_TEXT = 1000
-"""Characters of a reason, or of a verdict."""
 
 _LARGEST_REVISION = 2**53
 _KIND = "control"
@@ -34,14 +32,23 @@ def _hundredths(percent: float) -> float:
     return percent
 
 
+def _one_line(text: str) -> str:
+    """A terminal that shows it must show it, and do nothing else."""
+    if not text.strip():
+        raise ValueError("says nothing")
+    if not text.isprintable():
+        raise ValueError("is not one line of printable characters")
+    return text
+
+
 def _milliseconds(time: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s][^\x00-\x1f\x7f-\x9f]*$")]
-"""Something to read on one line: a terminal that shows it does what it says."""
+Person = Annotated[str, Field(max_length=100), AfterValidator(_one_line)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_one_line)]
 Percent = Annotated[float, Field(gt=0, lt=100), AfterValidator(_hundredths)]
 
 
@@ -57,12 +64,12 @@ class Control(BaseModel):
     canary_percent: Percent | None = None
     artifact_version: Name
     artifact_sha256: Sha256
-    made_by: Annotated[Text, Field(max_length=100)]
+    made_by: Person
     made_at: Annotated[AwareDatetime, AfterValidator(_milliseconds)]
-    reason: Annotated[Text, Field(max_length=LONGEST_TEXT)]
+    reason: Text
     dossier_sha256: Sha256 | None = None
     override: bool = False
-    unsupported: Annotated[Text, Field(max_length=LONGEST_TEXT)] | None = None
+    unsupported: Text | None = None
     previous_revision: Annotated[int, Field(ge=0)] | None = None
     previous_champion: Name | None = None
     previous_mode: Mode | None = None
@@ -132,7 +139,7 @@ class ControlLog:
         try:
             control = Control(**row | {"made_at": _time(row["made_at"])})
         except ValidationError as error:
-            raise InvalidRecord("invalid_control", _told(error)) from None
+            raise InvalidRecord("invalid_control", faults(error)) from None
         if key not in (STATE_KEY, control.key):
             raise InvalidRecord("foreign_key", "its key is neither `state` nor `promotion/` and its revision")
         return control
@@ -145,7 +152,8 @@ def _time(milliseconds: int) -> datetime | None:
         return None
 
 
-def _told(error: ValidationError) -> str:
-    """Every fault, by field; no value."""
-    faults: list[Any] = error.errors(include_input=False, include_url=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the record'}: {each['msg']}" for each in faults)
+def faults(error: ValidationError) -> str:
+    """Every fault of what should have been a Control, by field; no value."""
+    found: list[Any] = error.errors(include_input=False, include_url=False)
+    told = ((".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in found)
+    return "; ".join(f"{field}: {message}" if field else message for field, message in told)

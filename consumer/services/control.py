@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -41,19 +41,12 @@ _FETCH = {"fetch.wait.max.ms": 100}
 """The broker answers as soon as there is a record. This is how long it takes to say that there is none."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class ControlTopic:
-    """What the topic holds: the good records, and why others were passed over, by offset."""
+    """What the topic holds: the good records, and why others are passed over, by offset."""
 
-    log: ControlLog = field(default_factory=ControlLog)
-    passed_over: dict[int, InvalidRecord] = field(default_factory=dict)
-
-    def take(self, message: Any) -> None:
-        """Take a record in, or note why not."""
-        try:
-            self.log.take(message.key(), message.value())
-        except InvalidRecord as reason:
-            self.passed_over[message.offset()] = reason
+    log: ControlLog
+    passed_over: dict[int, InvalidRecord]
 
 
 class _Tail:
@@ -99,11 +92,14 @@ def read(settings: Settings) -> ControlTopic:
     its end in time.
     """
     require_topics(settings, settings.topic_control)
-    topic, deadline = ControlTopic(), Deadline.after(_READ_SECONDS)
+    topic, deadline = ControlTopic(ControlLog(), {}), Deadline.after(_READ_SECONDS)
     with _Tail(settings) as tail:
         while not tail.at_end:
             if (message := tail.next(_POLL_SECONDS)) is not None:
-                topic.take(message)
+                try:
+                    topic.log.take(message.key(), message.value())
+                except InvalidRecord as reason:
+                    topic.passed_over[message.offset()] = reason
             elif deadline.passed:
                 raise KafkaUnavailable(
                     f"{settings.topic_control} was not read to its end within {_READ_SECONDS:.0f} s: its broker is "
@@ -218,15 +214,19 @@ class ControlFollower:
                 self._stop.wait(_RETRY_SECONDS)
 
     def _read(self, tail: _Tail) -> None:
-        topic = ControlTopic()
+        records = ControlLog()
         while not self._stop.is_set():
             if (message := tail.next(_POLL_SECONDS)) is not None:
-                topic.take(message)
-                if reason := topic.passed_over.pop(message.offset(), None):
-                    self._pass_over(reason.error, str(reason), offset=message.offset())
+                self._take(records, message)
             elif tail.at_end:
-                self._rule_by(topic.log)
+                self._rule_by(records)
                 self._read_once.set()
+
+    def _take(self, records: ControlLog, message: Any) -> None:
+        try:
+            records.take(message.key(), message.value())
+        except InvalidRecord as reason:
+            self._pass_over(reason.error, str(reason), offset=message.offset())
 
     def _rule_by(self, records: ControlLog) -> None:
         state = records.state

@@ -165,12 +165,12 @@ def test_a_rollback_to_a_record_that_somebody_overwrote_is_refused() -> None:
             "canary",
             None,
             SIGNED,
-            "this cannot be recorded: : Value error, canary_percent belongs to mode canary",
+            "this cannot be recorded: canary_percent belongs to mode canary",
         ),
-        ("ridge", "canary", 0.001, SIGNED, "canary_percent: Value error, has more than two decimals"),
-        ("ridge", "shadow", None, replace(SIGNED, reason=" "), "this cannot be recorded: reason: "),
+        ("ridge", "canary", 0.001, SIGNED, "canary_percent: has more than two decimals"),
+        ("ridge", "shadow", None, replace(SIGNED, reason=" "), "this cannot be recorded: reason: says nothing"),
         ("ridge", "shadow", None, replace(SIGNED, reason="x" * 1001), "reason: String should have at most 1000"),
-        ("ridge", "shadow", None, replace(SIGNED, made_by="\x07"), "made_by: "),
+        ("ridge", "shadow", None, replace(SIGNED, made_by="\x07"), "made_by: is not one line of printable characters"),
     ],
 )
 def test_what_cannot_be_promoted_is_refused_by_name(

@@ -159,6 +159,8 @@ def test_a_slow_champion_falls_back_after_one_budget_and_a_switched_off_one_at_o
             assert shadow.predictions.errors == {"first": error}
             assert shadow.standing.decision.equals(shadow.decisions.decision)
             assert set(shadow.standing.decided_by.to_pylist()) == {"rules", "fallback"}
+        in_shadow = told(one, Activation("first")).drop_columns(list(OF_MODELS))
+        assert in_shadow.equals(told(controller("none", "none"), Activation("first")).drop_columns(list(OF_MODELS)))
     finally:
         let_go.set()
 
