@@ -124,8 +124,10 @@ def write(settings: Settings, control: Control) -> None:
 def amend(settings: Settings, following: Callable[[Control | None], Control]) -> Control:
     """Write the record that follows the newest one, whatever that is by now; gives what was written.
 
-    Raises Outrun when another takes over meanwhile, KafkaUnavailable when the broker does not answer in time.
+    Raises Outrun when another takes over meanwhile, Fatal when there is no such topic, KafkaUnavailable when the broker
+    does not answer in time.
     """
+    require_topics(settings, settings.topic_control)
     producer = transactional_producer(settings, f"{settings.topic_control}-promote")  # 1 fence
     control = following(read(settings).log.state)  # 2 read
     value = encode(control)
