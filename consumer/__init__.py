@@ -16,6 +16,7 @@ A module imports only from its own folder or one before it:
     stack                         Kafka and ClickHouse on this machine
     services                      score, sink, produce, and what they share
     watch                         lag, health, check, trace, reconcile, letters: what operators look at
+    champion                      promote, roll back, kill: which model is champion and what it decides
     research                      simulate, train, export, adopt
     system                        run, demo, bench, replay of dead letters
     cli                           bnpl-shadow

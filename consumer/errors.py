@@ -13,7 +13,8 @@
         ├── SchemaError          a schema file or registry answer cannot be used
         ├── DeadLetterLimit      too many bad records: a bad deploy must not drain a topic
         ├── OffsetsLost          a group is beyond the end of its topic, which was made anew or lost records
-        └── Fenced               another instance took over this transactional id
+        ├── Fenced               another instance took over this transactional id
+        └── Outrun               another promotion was written first
 
 Anything else that is raised is a bug of ours: it stops the process and is never dead-lettered.
 """
@@ -85,3 +86,7 @@ class OffsetsLost(Fatal):
 
 class Fenced(Fatal):
     """Another instance with the same transactional id took over; this one must not write again."""
+
+
+class Outrun(Fatal):
+    """Another promotion was written first: this one was made from a state that is gone."""

@@ -119,6 +119,30 @@ class Metrics:
             "score_kind",
             "sha256",
         )
+        # who decides
+        self.control_info = self._gauge(
+            "bnpl_control_info", "1 for the champion and the mode that rule this process.", "champion", "mode"
+        )
+        self.control_revision = self._gauge(
+            "bnpl_control_revision", "Revision of the control record that rules this process; 0 for none."
+        )
+        self.champion_share = self._gauge(
+            "bnpl_champion_decides_percent",
+            "Share of customers that the champion decides: 0 in shadow.",
+        )
+        self.standing = self._counter(
+            "bnpl_standing_decisions_total",
+            "Decisions that stand, by who made them: rules, champion or fallback.",
+            "decision",
+            "decided_by",
+        )
+        self.control_skipped = self._counter(
+            "bnpl_control_skipped_total",
+            "Control records passed over: rubbish, by its reason, and models that are not loaded.",
+            "error",
+        )
+
+        # input
         self.unknown = self._counter("bnpl_feature_unknown_total", "Categories no training data had.", "feature")
         self.label_leaks = self._counter(
             "bnpl_label_leak_fields_total", "Records that carried a label; it was stripped.", "field"

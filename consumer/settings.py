@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     topic_outcomes_dead_letters: str = "bnpl.outcomes.dlq"
     """Outcomes that cannot be used, with the reason in their headers."""
     topic_control: str = "bnpl.control"
-    """Champion and mode. Created now, read by a later version."""
+    """Which model is champion and what it decides: written by `promote` and `kill`, followed by score."""
     topic_partitions: Positive = 4
     """Partitions of a new topic: the most score processes that can share the work."""
     topic_replication_factor: Positive = 1

@@ -240,7 +240,7 @@ def _schema(name: str) -> Any:
 
 
 _TRANSACTION = _schema("transaction.v2")
-_SHADOW_EVENT = _schema("shadow_event.v1")
+_SHADOW_EVENT = _schema("shadow_event.v2")
 _OUTCOME = _schema("outcome.v1")
 HEADER_NAMES = {each["name"]: each["header"] for each in _schema("dead_letter_headers.v1")["fields"]}
 

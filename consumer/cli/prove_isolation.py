@@ -31,8 +31,13 @@ def command(last: int, as_json: bool) -> None:
     """Score the newest events with healthy models, then with each one raising, returning NaN and hanging, and with all
     failing at once, and compare byte by byte what was decided and what the other models said.
 
-    Reads bnpl.transactions, takes part in no group and publishes nothing. Rules, models and budget are those of the
-    settings; only the faults are made. Takes a few seconds, and BNPL_MODEL_BUDGET_MS for each model that hangs.
+    This is proved of the mode that rules (`bnpl-shadow control`). In canary and champion the decision that stands does
+    depend on the champion; what is proved then is said: the rules decide the same, no other model reaches what stands,
+    and where the champion fails their decision stands.
+
+    Reads bnpl.transactions and bnpl.control, takes part in no group and publishes nothing. Rules, models and budget are
+    those of the settings; only the faults are made. Takes a few seconds, and BNPL_MODEL_BUDGET_MS for each model that
+    hangs.
 
     Exits 1 when anything differs or there is no event to prove it on, 75 when Kafka does not answer.
     """
@@ -58,8 +63,15 @@ def _show(proof: Proof) -> None:
     console.print(table)
     refused = f", {proof.refused:,} more cannot be used and are left out" if proof.refused else ""
     told = f"{proof.events:,} events in {len(proof.variants)} variants{refused}"
-    if proof.isolated:
+    mode, champion = proof.activation.mode, proof.activation.champion
+    if proof.isolated and mode == "shadow":
         click.echo(f"isolated: {told}; all decided the same, every other model's score the same, byte by byte")
+    elif proof.isolated:
+        click.echo(f"{champion} DECIDES (mode {mode}, revision {proof.activation.revision}): what stands depends on it")
+        click.echo(
+            f"isolated but for that: {told}; the rules decided the same, no other model reached what stands, and with "
+            f"{champion} failing every decision was the rules'"
+        )
     else:
         click.echo(f"NOT isolated: {told}; see the differences")
 

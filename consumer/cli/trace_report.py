@@ -74,6 +74,8 @@ def _prediction(prediction: Prediction, trace: Trace) -> Iterator[str]:
     said = prediction.recorded
     risk = f"risk {said['business_risk_flag']} (score {said['business_risk_score']:.4g})"
     yield from _row("decision", f"{said['business_decision']}, {risk}, by {said['rule_set_version']}")
+    stands = said["decision"] or said["business_decision"]
+    yield from _row("  stands", f"{stands}, decided by {_decider(said)}, mode {said['mode']}")
     yield from _row("  reasons", ", ".join(said["reason_codes"]) or "none: no rule fired")
     if said["checkout_decision"] is not None:
         yield from _row("  checkout", f"did {said['checkout_decision']}")
@@ -86,6 +88,15 @@ def _prediction(prediction: Prediction, trace: Trace) -> Iterator[str]:
         yield from _row("features", f"not made again: {prediction.not_recomputed}")
     yield from _scores(said, again)
     yield from _travel(prediction, trace)
+
+
+def _decider(said: dict[str, Any]) -> str:
+    match said["decided_by"]:
+        case "champion":
+            return f"the champion {said['champion']}"
+        case "fallback":
+            return f"the rules, as a fallback: the champion {said['champion']} gave no usable score in time"
+    return "the rules"
 
 
 def _scores(said: dict[str, Any], again: Recomputed | None) -> Iterator[str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +83,16 @@ class ModelSet:
     golden: tuple[GoldenRow, ...]
     warnings: tuple[str, ...] = ()
     """What was accepted but should be known: version skew, members left out, missing thresholds."""
+
+    @cached_property
+    def led_by(self) -> dict[str, tuple[ModelEntry, ...]]:
+        """The models in their roles when another than the export's own is champion, by its name."""
+        return {
+            leader.name: tuple(
+                replace(each, role="champion" if each.name == leader.name else "challenger") for each in self.models
+            )
+            for leader in self.models
+        }
 
     @cached_property
     def engineer(self) -> FeatureEngineer:

@@ -1,4 +1,4 @@
-"""Shadow mode: the rules decide, the models observe. The one piece that score service, tests and tools share."""
+"""Rules and models on a batch, and which decision stands. The one piece that score service, tests and tools share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from consumer.contracts.transaction import transaction_batch
+from consumer.scoring.activation import Activation, Standing, stand
 from consumer.scoring.features import Features
 from consumer.scoring.predictor import BNPLMultiModelPredictor, Predictions
 from consumer.scoring.rules import Decisions, RuleSet
@@ -16,18 +17,19 @@ from consumer.scoring.rules import Decisions, RuleSet
 
 @dataclass(frozen=True)
 class Shadow:
-    """What was said of n transactions: `decisions` by the rules, `predictions` by the models."""
+    """What was said of n transactions: `decisions` by the rules, `predictions` by the models, and which stands."""
 
     decisions: Decisions
     features: Features
     predictions: Predictions
+    standing: Standing
 
 
 class ShadowModeController:
     """Rules, features and models on a batch.
 
     The rules see only the transaction, and have decided before the first model runs: nothing that a model does can
-    change a decision.
+    change their decision. Which decision stands is for `scoring/activation.py` to say: theirs, unless told otherwise.
     """
 
     def __init__(self, rules: RuleSet, predictor: BNPLMultiModelPredictor) -> None:
@@ -40,26 +42,40 @@ class ShadowModeController:
         model_set = self.predictor.model_set
         return f"{model_set.digest[:8]}{self.rules.sha256[:8]}{model_set.feature_spec_version}"
 
-    def score_batch(self, transactions: pa.RecordBatch, lap: Callable[[str], None] = lambda _: None) -> Shadow:
+    @property
+    def at_rest(self) -> Activation:
+        """What holds without a promotion: the export's own champion, in shadow."""
+        return Activation(self.predictor.model_set.champion)
+
+    def score_batch(
+        self,
+        transactions: pa.RecordBatch,
+        lap: Callable[[str], None] = lambda _: None,
+        activation: Activation | None = None,
+    ) -> Shadow:
         """Score valid transactions (columns of `contracts.transaction.SCHEMA`).
 
-        `lap` is told the name of each stage when it is over: rules, features, predict.
+        `lap` is told the name of each stage when it is over: rules, features, predict. `activation` says who decides;
+        None is `at_rest`.
         """
+        activation = activation or self.at_rest
         decisions = self.rules.decide(transactions)
         lap("rules")
         features = self.predictor.model_set.engineer.engineer(transactions)
         lap("features")
-        predictions = self.predictor.predict_batch(features)
+        predictions = self.predictor.predict_batch(features, activation.champion)
+        standing = stand(activation, decisions, predictions, transactions.column("customer_id"))
         lap("predict")
-        return Shadow(decisions, features, predictions)
+        return Shadow(decisions, features, predictions, standing)
 
-    def score_single(self, transaction: Mapping[str, Any]) -> dict[str, Any]:
-        """One transaction given as a dict: the rules' decision and every model's score, as plain values.
+    def score_single(self, transaction: Mapping[str, Any], activation: Activation | None = None) -> dict[str, Any]:
+        """One transaction given as a dict: the rules' decision, every model's score and which decision stands, as plain
+        values. `activation` as in `score_batch`.
 
         Raises InvalidRecord when the transaction cannot be used.
         """
-        shadow = self.score_batch(transaction_batch([transaction]))
-        said = shadow.decisions
+        shadow = self.score_batch(transaction_batch([transaction]), activation=activation)
+        said, standing = shadow.decisions, shadow.standing
         return {
             "transaction_id": transaction["transaction_id"],
             "business_decision": said.decision[0].as_py(),
@@ -68,4 +84,8 @@ class ShadowModeController:
             "reason_codes": said.reason_codes[0].as_py(),
             "rule_set_version": self.rules.version,
             **self.predictor.describe(shadow.predictions),
+            "mode": standing.mode,
+            "decision": standing.decision[0].as_py(),
+            "decided_by": standing.decided_by[0].as_py(),
+            "advisory": standing.advisory[0].as_py(),
         }

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,18 @@ class Predictions:
     @property
     def champion_scores(self) -> Floats:
         """N scores of the champion."""
-        row: Floats = self.scores[[entry.name for entry in self.models].index(self.champion)]
+        row: Floats = self.scores[self._champion_row]
         return row
+
+    @property
+    def champion_threshold(self) -> float:
+        """From which score on the champion flags; NaN when the export brought none."""
+        threshold = self.models[self._champion_row].flag_threshold
+        return nan if threshold is None else threshold
+
+    @property
+    def _champion_row(self) -> int:
+        return [entry.name for entry in self.models].index(self.champion)
 
 
 class BNPLMultiModelPredictor:
@@ -109,12 +119,14 @@ class BNPLMultiModelPredictor:
             if preprocessor.off or guard.off
         )
 
-    def predict_batch(self, features: Features) -> Predictions:
-        """Scores of a batch of features made by `model_set.engineer`."""
-        return self._predict(features, self._guards or self._patient)
+    def predict_batch(self, features: Features, champion: str | None = None) -> Predictions:
+        """Scores of a batch of features made by `model_set.engineer`. `champion`: who it is, if not the export's own;
+        no score depends on it.
+        """
+        return self._predict(features, self._guards or self._patient, champion or self.model_set.champion)
 
-    def _predict(self, features: Features, slow: Sequence[Ask]) -> Predictions:
-        entries = self.model_set.models
+    def _predict(self, features: Features, slow: Sequence[Ask], champion: str) -> Predictions:
+        entries = self.model_set.led_by[champion]
         matrix = features.matrix.view()
         matrix.flags.writeable = False  # one model must not change what another sees
         scores = np.empty((len(entries), len(matrix)))
@@ -127,23 +139,23 @@ class BNPLMultiModelPredictor:
                 self._score_slow(matrix, slow, scores, errors)
         finite = np.isfinite(scores)
         if finite.all():
-            consensus = np.add.reduce(scores) / len(entries)
+            consensus = np.add.reduce(scores / len(entries))  # divided first: a sum of absurd scores may overflow
         else:
             for at, entry in enumerate(entries):
                 if not finite[at].all():
                     errors.setdefault(entry.name, "NotFinite")
             scores[~finite] = np.nan
             there = finite.sum(axis=0)
-            total = np.where(finite, scores, 0.0).sum(axis=0)
-            consensus = np.divide(total, there, out=np.full(len(matrix), np.nan), where=there > 0)
-        return Predictions(entries, self.model_set.champion, scores, consensus, errors)
+            shares = np.where(finite, scores, 0.0) / np.maximum(there, 1)
+            consensus = np.where(there > 0, np.add.reduce(shares), np.nan)
+        return Predictions(entries, champion, scores, consensus, errors)
 
     def score_features(self, matrix: Floats) -> dict[str, Floats]:
         """Scores by model of n×features raw features in contract order, however long they take: what golden rows are
         checked against.
         """
         features = Features(self.model_set.feature_names, matrix, Counter())
-        scores = self._predict(features, self._patient).scores
+        scores = self._predict(features, self._patient, self.model_set.champion).scores
         return {entry.name: row for entry, row in zip(self.model_set.models, scores, strict=True)}
 
     def _score_slow(self, matrix: Floats, asks: Sequence[Ask], scores: Floats, errors: dict[str, str]) -> None:

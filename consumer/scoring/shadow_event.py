@@ -59,7 +59,7 @@ class ShadowEvents:
         self._suffix = pa.scalar("." + controller.identity)
         self._model_fields = {each.name: each for each in schema.field("models").type.value_type}
         self._model_constants: dict[str, pa.Array] = {}
-        self._constants_rows = 0
+        self._constants_of: tuple[str, int] = ("", 0)
 
     def build(
         self, transactions: pa.RecordBatch, shadow: Shadow, source: Source, scored_at: datetime
@@ -93,12 +93,15 @@ class ShadowEvents:
             "champion": same(predictions.champion, pa.string()),
             "champion_score": _nullable(predictions.champion_scores),
             "consensus": _nullable(predictions.consensus),
+            "mode": same(shadow.standing.mode, pa.string()),
+            "decision": shadow.standing.decision,
+            "decided_by": shadow.standing.decided_by,
             "feature_spec_version": same(model_set.feature_spec_version, pa.string()),
             "artifact_version": same(model_set.version, pa.string()),
             "source_topic": same(source.topic, pa.string()),
             "source_partition": pa.array(source.partitions),
             "source_offset": pa.array(source.offsets),
-            "advisory": same(True, pa.bool_()),
+            "advisory": shadow.standing.advisory,
         }
         return pa.RecordBatch.from_arrays(
             [columns[each.name].cast(each.type) for each in self._schema], schema=self._schema
@@ -126,13 +129,16 @@ class ShadowEvents:
         return pa.ListArray.from_arrays(pa.array(ends), entries, type=self._schema.field("models").type)
 
     def _constants(self, predictions: Predictions, n: int) -> dict[str, pa.Array]:
-        """name, version, role and kind repeat for every row: kept for the longest batch seen, and sliced."""
-        if n > self._constants_rows or not self._model_constants:
+        """name, version, role and kind repeat for every row: kept for the longest batch seen since the champion came,
+        and sliced.
+        """
+        champion, rows = self._constants_of
+        if n > rows or champion != predictions.champion:
             turns = pa.array(np.tile(np.arange(len(predictions.models)), n))
             for name in ("name", "version", "role", "score_kind"):
                 values = pa.array([getattr(entry, name) for entry in predictions.models], pa.string())
                 self._model_constants[name] = values.take(turns)
-            self._constants_rows = n
+            self._constants_of = predictions.champion, n
         length = n * len(predictions.models)
         return {name: values.slice(0, length) for name, values in self._model_constants.items()}
 

@@ -24,6 +24,7 @@ from consumer.services.tally import Tally
 from consumer.settings import Settings
 
 if TYPE_CHECKING:  # the sink imports this module, and has no use for the two seconds and the memory of scikit-learn
+    from consumer.scoring.activation import Activation, Standing
     from consumer.scoring.controller import Shadow, ShadowModeController
     from consumer.scoring.predictor import Predictions
 
@@ -51,10 +52,26 @@ class ScoreObserver:
         )
         for result in ("ok", "failed"):
             published.labels(topic, result)
-        model_set = controller.predictor.model_set
-        for entry in model_set.models:
-            metrics.model_info.labels(entry.name, entry.version, entry.role, entry.score_kind, model_set.digest).set(1)
+        for entry in controller.predictor.model_set.models:
             metrics.switched_off.labels(entry.name).set(0)
+
+    def ruled(self, activation: Activation) -> None:
+        """Who decides from the next batch on."""
+        metrics, model_set = self._metrics, self._predictor.model_set
+        metrics.control_info.clear()
+        metrics.control_info.labels(activation.champion, activation.mode).set(1)
+        metrics.control_revision.set(activation.revision)
+        metrics.champion_share.set(activation.percent)
+        metrics.model_info.clear()
+        for entry in model_set.led_by[activation.champion]:
+            metrics.model_info.labels(entry.name, entry.version, entry.role, entry.score_kind, model_set.digest).set(1)
+        self._log.info(
+            "who decides",
+            mode=activation.mode,
+            champion=activation.champion,
+            percent=activation.percent,
+            revision=activation.revision,
+        )
 
     def read(self, batch: Batch, decoded: Decoded, labels_stripped: Mapping[str, int]) -> None:
         """One batch as it came in; `labels_stripped` are totals since the start."""
@@ -73,6 +90,8 @@ class ScoreObserver:
         metrics.batch_rows.observe(len(decisions.decision))
         for decision, count in _counts(decisions.decision):
             metrics.decisions.labels(decision, self._rule_set).inc(count)
+        for decision, decided_by, count in _standing(shadow.standing):
+            metrics.standing.labels(decision, decided_by).inc(count)
         for reason, count in _counts(decisions.reason_codes.flatten()):
             metrics.reasons.labels(reason).inc(count)
         for (feature, value), count in shadow.features.unknown.items():
@@ -185,6 +204,13 @@ def _count_rejected(metrics: Metrics, topic: str, rejected: Sequence[Rejected]) 
 def _observe_age(metrics: Metrics, point: str, event_times: pa.Array) -> None:
     ages = time.time() - event_times.to_numpy() / 1000
     metrics.event_age.observe(point, np.maximum(ages, 0))
+
+
+def _standing(standing: Standing) -> Iterator[tuple[str, str, int]]:
+    table = pa.table({"decision": standing.decision, "decided_by": standing.decided_by})
+    counted = table.group_by(["decision", "decided_by"], use_threads=False).aggregate([([], "count_all")])
+    for entry in counted.to_pylist():
+        yield entry["decision"], entry["decided_by"], entry["count_all"]
 
 
 def _counts(values: pa.Array) -> Iterator[tuple[str, int]]:

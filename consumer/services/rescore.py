@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from consumer.contracts.avro import Decoded
 from consumer.errors import Fatal
 from consumer.metrics import total
+from consumer.scoring.activation import Activation
 from consumer.scoring.controller import ShadowModeController
+from consumer.services.control import Ruler
 from consumer.services.kafka import NETWORK_TIMEOUT_MS, as_error, consumer_config, made
 from consumer.services.loop import Batch, Reader
 from consumer.services.score import ScoreService
@@ -91,12 +94,28 @@ class _Rescoring(ScoreService):
     def _join(self) -> Reader:
         return self.history
 
+    def _follow(self) -> Ruler:
+        return _Shadow(self._controller.at_rest)
+
     def _decode(self, batch: Batch) -> Decoded:
         decoded = self._columns(batch)
         for bad in decoded.rejected:
             place = int(batch.partitions[bad.position]), int(batch.offsets[bad.position])
             self.refused[place] = bad.reason.error
         return replace(decoded, rejected=[])
+
+
+class _Shadow:
+    """History was decided: no promotion lets a model decide it again. A Ruler."""
+
+    def __init__(self, at_rest: Activation) -> None:
+        self._at_rest = at_rest
+
+    def newest(self) -> Activation:
+        return self._at_rest
+
+    def following(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class _History:

@@ -32,10 +32,12 @@ from consumer.contracts.transaction import FIELDS, Limits, refuse_impossible
 from consumer.errors import Retryable
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
+from consumer.scoring.activation import Activation
 from consumer.scoring.controller import Shadow, ShadowModeController
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
 from consumer.services import loop
 from consumer.services.background import Background
+from consumer.services.control import ControlFollower, Ruler
 from consumer.services.crash import CrashPoint
 from consumer.services.dead_letters import DeadLetterMeter, send_dead_letters
 from consumer.services.group import GroupMember
@@ -76,7 +78,12 @@ class ScoreService:
         self._committing = Background(settings.transaction_timeout_ms / 1000 + _GRACE_SECONDS)
         self._transaction = Transaction(settings, settings.score_group, self._done)
         self.metrics.publish_queue.set_function(lambda: len(self._transaction.producer))
+        self._control = self._follow()
+        self._activation: Activation | None = None
         self._group = self._join()
+
+    def _follow(self) -> Ruler:
+        return ControlFollower(self._settings, self._controller.predictor.model_set, self.metrics)
 
     def _join(self) -> Reader:
         settings = self._settings
@@ -86,7 +93,8 @@ class ScoreService:
         """Score until told to stop. Raises a Fatal error when going on would do harm."""
         log.info("scoring", topic=self._settings.topic_transactions, **self._provenance())
         try:
-            with threadpool_limits(1, "blas"):  # the products are small: threads would only wait for each other
+            # one thread of BLAS: the products are small, and threads would only wait for each other
+            with threadpool_limits(1, "blas"), self._control.following():
                 loop.run(stop, self._run_once, self._recover, self._group, self.pulse)
         finally:
             self.pulse.stopping = True
@@ -95,6 +103,7 @@ class ScoreService:
             log.info("stopped")
 
     def _run_once(self) -> None:
+        activation = self._who_decides()
         messages = self._group.read(self._wanted, self._settings.batch_max_wait_ms / 1000)  # 1 read
         if not messages:
             self._rest()
@@ -105,7 +114,7 @@ class ScoreService:
         decoded = self._decode(batch)  # 2 decode
         self._lap("decode")
         self._done(2)
-        shadow = self._controller.score_batch(decoded.batch, self._lap)  # 3 score
+        shadow = self._controller.score_batch(decoded.batch, self._lap, activation)  # 3 score
         self._done(3)
         events = self._encode(batch, decoded, shadow)  # 4 encode
         self._lap("encode")
@@ -121,6 +130,14 @@ class ScoreService:
         self._observer.read(batch, decoded, self._reader.labels_stripped)
         self._observer.scored(shadow)
         self._lap("observe")
+
+    def _who_decides(self) -> Activation:
+        """The newest good state of the control topic: between two batches is where it is taken over."""
+        newest = self._control.newest()
+        if newest != self._activation:
+            self._activation = newest
+            self._observer.ruled(newest)
+        return newest
 
     def _rest(self) -> None:
         """Nothing came: let the commit under way end, and show that there is nothing left to do."""

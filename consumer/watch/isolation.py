@@ -2,6 +2,10 @@
 
 What is compared are bytes: of everything that the shadow event says but the models' own words, and of the scores of the
 models that were left in peace. The rules, features, models and events are the real ones; only the fault is put in.
+
+Where a promotion lets the champion decide, the decision that stands does depend on it. Then it is proved that the rules
+decide the same all the same, that no other model reaches what stands, and that with a failing champion the rules' own
+decision stands for every event.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
 from consumer.contracts.events import EventReader, EventWriter
@@ -25,12 +30,14 @@ from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import WriterSchemas, latest
 from consumer.contracts.transaction import FIELDS, Limits, refuse_impossible
 from consumer.errors import Fatal
+from consumer.scoring.activation import Activation, ruling
 from consumer.scoring.artifacts import ModelEntry, ModelSet, Scores, estimator_scores
 from consumer.scoring.breaker import SWITCHED_OFF, TOO_SLOW, Budget, Matrix
 from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.load import load_controller
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
+from consumer.services import control
 from consumer.services.loop import Batch
 from consumer.settings import Settings
 from consumer.watch.records import TopicReader
@@ -49,6 +56,8 @@ FAULTS: Mapping[Fault, set[str]] = {
 
 _OF_MODELS = ("models", "champion_score", "consensus")
 """The columns of a shadow event that a model has a say in."""
+_OF_THE_CHAMPION = ("decision", "decided_by", "advisory")
+"""Those that the champion has a say in where it decides."""
 _SCORED_AT = datetime(1970, 1, 1, tzinfo=UTC)
 """One time for all, so that the same events have the same digest whenever it is proved."""
 _PATIENT = Budget(600, 600)
@@ -72,7 +81,7 @@ class Variant:
     faults: Mapping[str, Fault]
     """By model."""
     decisions: str
-    """SHA-256 of all that the events say but the models' own words."""
+    """SHA-256 of all that the events say but the models' own words; where the champion decides, without what stands."""
     errors: Mapping[str, list[str]]
     """Why scores are missing, by model."""
     differences: list[str]
@@ -86,6 +95,8 @@ class Proof:
     events: int
     refused: int
     variants: list[Variant]
+    activation: Activation
+    """What ruled: the proof is of this mode."""
 
     @property
     def isolated(self) -> bool:
@@ -99,8 +110,10 @@ def prove_isolation(settings: Settings, last: int, progress: Progress = lambda *
     """
     events = newest_events(settings, last)
     controller = load_controller(settings)
+    model_set = controller.predictor.model_set
+    activation = ruling(controller.at_rest, control.read(settings).log.history.values(), model_set)
     make = partial(ShadowModeController, controller.rules)
-    return prove(events, controller.predictor.model_set, make, Budget.of(settings), progress)
+    return prove(events, model_set, make, Budget.of(settings), progress, activation)
 
 
 def newest_events(settings: Settings, last: int) -> Events:
@@ -130,29 +143,37 @@ def newest_events(settings: Settings, last: int) -> Events:
 
 
 def prove(
-    events: Events, model_set: ModelSet, make: Make, budget: Budget, progress: Progress = lambda *_: None
+    events: Events,
+    model_set: ModelSet,
+    make: Make,
+    budget: Budget,
+    progress: Progress = lambda *_: None,
+    activation: Activation | None = None,
 ) -> Proof:
     """Score `events` with healthy models, with each one failing in each way, and with all failing at once.
 
     `make` puts rules and models together: it is what is on trial. Takes about one `budget` for each slow model.
+    `activation`: who decides; None is the set's own champion in shadow.
     """
+    activation = activation or Activation(model_set.champion)
     names = [entry.name for entry in model_set.models]
     trials: dict[str, dict[str, Fault]] = {f"{name} {fault}": {name: fault} for name in names for fault in FAULTS}
     trials["all failing"] = dict(zip(names, cycle(FAULTS), strict=False))
     with threadpool_limits(1, "blas"):  # as the service does
-        trial = _Trial(events, model_set, make, budget)
+        trial = _Trial(events, model_set, make, budget, activation)
         variants = [trial.healthy]
         for name, faults in trials.items():
             progress(len(variants), len(trials) + 1)
             variants.append(trial.of(name, faults))
-    return Proof(events.transactions.num_rows, events.refused, variants)
+    return Proof(events.transactions.num_rows, events.refused, variants, activation)
 
 
 class _Trial:
     """Scores the same events by models that fail and by models that do not."""
 
-    def __init__(self, events: Events, model_set: ModelSet, make: Make, budget: Budget) -> None:
+    def __init__(self, events: Events, model_set: ModelSet, make: Make, budget: Budget, activation: Activation) -> None:
         self._events, self._model_set, self._make, self._budget = events, model_set, make, budget
+        self._activation = activation
         said = self._score(model_set, budget)
         self.healthy = Variant("healthy", {}, said.decisions, said.errors, [])
 
@@ -178,14 +199,22 @@ class _Trial:
         controller = self._make(BNPLMultiModelPredictor(model_set, budget))
         for suspect in failing:
             suspect.fails = True
-        return _score(controller, self._events)
+        return _score(controller, self._events, self._activation)
 
     def _changes(self, faults: Mapping[str, Fault], before: _Said, after: _Said) -> Iterator[str]:
         if {before.decisions, after.decisions} != {self.healthy.decisions}:
             yield "the decisions are other ones"
+        yield from self._changes_of_what_stands(faults, before, after)
         for model, scores in after.scores.items():
             if model not in faults and scores.tobytes() != before.scores[model].tobytes():
                 yield f"{model} scores otherwise ({after.told(model)})"
+
+    def _changes_of_what_stands(self, faults: Mapping[str, Fault], before: _Said, after: _Said) -> Iterator[str]:
+        if self._activation.champion in faults:
+            if after.not_by_rules:
+                yield f"{self._activation.champion} fails, and {after.not_by_rules} decisions are not the rules'"
+        elif before.standing != after.standing:
+            yield "a model that is not champion reaches what stands"
 
 
 def _without_effect(faults: Mapping[str, Fault], after: _Said) -> Iterator[str]:
@@ -201,29 +230,43 @@ class _Said:
     decisions: str
     scores: Mapping[str, Scores]
     errors: Mapping[str, list[str]]
+    standing: str
+    """SHA-256 of which decisions stand, and whose they are."""
+    not_by_rules: int
+    """Decisions that stand and are the champion's, or others than the rules'."""
 
     def told(self, model: str) -> str:
         return ", ".join(self.errors.get(model, ["no error"]))
 
 
-def _score(controller: ShadowModeController, events: Events) -> _Said:
+def _score(controller: ShadowModeController, events: Events, activation: Activation) -> _Said:
     """Score in two batches: the second one meets models that the first one found too slow."""
     event_schema = EventWriter("shadow_event", latest("shadow_event").header).arrow_schema
     builder = ShadowEvents(controller, event_schema, Pseudonyms(None))
-    decisions = hashlib.sha256()
+    decisions, standing, not_by_rules = hashlib.sha256(), hashlib.sha256(), 0
+    hidden = _OF_MODELS if activation.mode == "shadow" else (*_OF_MODELS, *_OF_THE_CHAMPION)
     parts: dict[str, list[Scores]] = defaultdict(list)
     errors: dict[str, list[str]] = defaultdict(list)
     for rows in _halves(events.transactions.num_rows):
         batch = events.transactions.slice(rows.start, rows.stop - rows.start)
-        shadow = controller.score_batch(batch)
+        shadow = controller.score_batch(batch, activation=activation)
         source = Source(events.source.topic, events.source.partitions[rows], events.source.offsets[rows])
         told = builder.build(batch, shadow, source, _SCORED_AT)
-        decisions.update(told.drop_columns(list(_OF_MODELS)).serialize())
+        decisions.update(told.drop_columns(list(hidden)).serialize())
+        standing.update(told.select(list(_OF_THE_CHAMPION)).serialize())
+        not_by_rules += _not_by_rules(told)
         for entry, scores in zip(shadow.predictions.models, shadow.predictions.scores, strict=True):
             parts[entry.name].append(scores)
         for name, error in shadow.predictions.errors.items():
             errors[name] = sorted({*errors[name], error})
-    return _Said(decisions.hexdigest(), {name: np.concatenate(each) for name, each in parts.items()}, dict(errors))
+    scores = {name: np.concatenate(each) for name, each in parts.items()}
+    return _Said(decisions.hexdigest(), scores, dict(errors), standing.hexdigest(), not_by_rules)
+
+
+def _not_by_rules(told: pa.RecordBatch) -> int:
+    others = pc.not_equal(told.column("decision"), told.column("business_decision"))
+    theirs = pc.equal(told.column("decided_by"), "champion")
+    return int(pc.sum(pc.or_(others, theirs)).as_py() or 0)
 
 
 def _halves(count: int) -> list[slice]:

@@ -40,6 +40,7 @@ REQUIRED = {
     "transaction": backward,
     "shadow_event": full,
     "outcome": backward,
+    "control": full,
     "dead_letter_headers": full,
     "replay_marker_headers": full,
 }

@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from consumer.contracts.events import EventWriter
 from consumer.contracts.schemas import latest
+from consumer.scoring.activation import Activation
 from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.shadow_event import Pseudonyms, ShadowEvents, Source
 
@@ -81,6 +82,8 @@ def test_an_event_says_what_was_said() -> None:
             10**12 + at,
         )
         assert event["advisory"] is True
+        assert (event["mode"], event["decided_by"]) == ("shadow", "rules")
+        assert event["decision"] == event["business_decision"]
         assert (event["champion"], event["artifact_version"], event["feature_spec_version"]) == (
             "logistic",
             "test",
@@ -105,6 +108,30 @@ def test_every_model_has_its_entry_with_score_flag_or_the_reason_there_is_none()
         else:
             assert (gaps["score"], gaps["flag"], gaps["error"]) == (0.5, True, None)
             assert event["consensus"] == pytest.approx((logistic["score"] + ridge["score"] + 0.5) / 3, abs=1e-15)
+
+
+def test_the_champion_of_an_event_is_the_one_that_counted_and_so_are_the_roles() -> None:
+    """One builder through three promotions: what it keeps of one champion is not told of the next."""
+    one, batch = shadow_controller(), transactions().slice(0, 300)
+    writer = EventWriter("shadow_event", SCHEMA.header)
+    builder = ShadowEvents(one, writer.arrow_schema, Pseudonyms(None))
+    source = Source("t", np.zeros(300, np.int64), np.arange(300))
+    for champion, mode in (("ridge", "shadow"), ("gaps", "champion"), ("logistic", "champion")):
+        shadow = one.score_batch(batch, activation=Activation(champion, mode))
+        told = builder.build(batch, shadow, source, NOW).to_pylist()
+        assert {each["champion"] for each in told} == {champion}
+        assert {each["mode"] for each in told} == {mode}
+        for each in told:
+            models = {model["name"]: model for model in each["models"]}
+            assert each["champion_score"] == models[champion]["score"]
+            assert [name for name, model in models.items() if model["role"] == "champion"] == [champion]
+            asked = mode == "champion" and each["business_decision"] == "approve"
+            by_champion = asked and each["champion_score"] is not None
+            assert each["decided_by"] == ("champion" if by_champion else "fallback" if asked else "rules")
+            assert each["advisory"] is not by_champion
+            flagged = by_champion and models[champion]["flag"]
+            assert each["decision"] == ("decline" if flagged else each["business_decision"])
+        assert any(each["decision"] != each["business_decision"] for each in told) is (champion == "gaps")
 
 
 def test_scoring_again_gives_the_same_id_and_no_two_transactions_share_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
+import fastavro
 import pytest
 from harness import (
     HEADER_NAMES,
@@ -28,6 +30,7 @@ from harness import (
 )
 from pydantic import SecretStr
 
+from consumer.contracts.schemas import versions
 from consumer.errors import DeadLetterLimit
 from consumer.metrics import total
 from consumer.scoring.controller import ShadowModeController
@@ -83,6 +86,25 @@ def test_every_column_of_every_row_equals_its_event(settings: Settings, controll
     with running(SinkService(settings)):
         wait_stored(settings, 400)
     assert_rows_equal_events(settings)
+
+
+def test_an_event_of_before_version_2_is_stored_as_one_that_the_rules_decided_in_shadow(
+    settings: Settings, controller: ShadowModeController
+) -> None:
+    """As score processes of the version before still write it while a new sink runs."""
+    score_all(settings, controller, simulated(30, seed=26))
+    older = versions("shadow_event")[0]
+    values = []
+    for event in shadow_events(settings):
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, fastavro.parse_schema(older.schema), event)
+        values.append({"key": event["transaction_id"], "value": older.header + body.getvalue()})
+    send(settings, settings.topic_shadow_scores, values)
+    with running(SinkService(settings)):
+        wait_stored(settings, 30)
+        eventually(lambda: {row["decision"] for row in rows(settings).values()} == {None}, 30, "the older came later")
+    for row in rows(settings).values():
+        assert (row["mode"], row["decided_by"]) == ("shadow", "rules")
 
 
 def test_what_analysts_read_has_the_promised_columns_and_the_four_scores_by_name(

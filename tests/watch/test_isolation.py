@@ -18,6 +18,7 @@ from harness import Commands, encoded, send, send_events, simulated
 from consumer.cli.main import cli
 from consumer.contracts.transaction import columns_from_dicts
 from consumer.errors import Fatal, KafkaUnavailable
+from consumer.scoring.activation import Activation
 from consumer.scoring.artifacts import ModelEntry, ModelSet
 from consumer.scoring.breaker import Budget
 from consumer.scoring.controller import Shadow, ShadowModeController
@@ -68,7 +69,9 @@ def test_it_holds_on_the_newest_events_of_the_topic(settings: Settings, commands
     told = json.loads(done.output)
     assert told.pop("isolated") is True
     variants = [Variant(**each) for each in told.pop("variants")]
-    assert_holds(Proof(variants=variants, **told))
+    activation = Activation(**told.pop("activation"))
+    assert activation == Activation("ridge")
+    assert_holds(Proof(variants=variants, activation=activation, **told))
     assert told == {"events": 300, "refused": 2}
 
 
@@ -83,8 +86,8 @@ def test_it_holds_on_the_shared_events(controller: ShadowModeController) -> None
 class Leaky(ShadowModeController):
     """Declines whom the champion has no score for: shadow mode as it must not be."""
 
-    def score_batch(self, transactions: pa.RecordBatch, *rest: Any) -> Shadow:
-        shadow = super().score_batch(transactions, *rest)
+    def score_batch(self, transactions: pa.RecordBatch, *rest: Any, **named: Any) -> Shadow:
+        shadow = super().score_batch(transactions, *rest, **named)
         said = shadow.decisions
         missing = pa.array(np.isnan(shadow.predictions.champion_scores))
         decision = pa.compute.if_else(missing, "decline", said.decision)
@@ -98,6 +101,39 @@ def test_a_decision_that_hangs_on_a_model_is_found(controller: ShadowModeControl
     assert not proof.isolated
     found = {each.name for each in proof.variants if "the decisions are other ones" in each.differences}
     assert found == {"ridge raising", "ridge NaN", "ridge slow", "all failing"}
+
+
+class Partial(ShadowModeController):
+    """Lets a model that is not champion have a say, or the champion one that failed."""
+
+    def score_batch(self, transactions: pa.RecordBatch, *rest: Any, **named: Any) -> Shadow:
+        shadow = super().score_batch(transactions, *rest, **named)
+        missing = pa.array(np.isnan(shadow.predictions.scores).any(axis=0))
+        decision = pa.compute.if_else(missing, "decline", shadow.standing.decision)
+        return replace(shadow, standing=replace(shadow.standing, decision=decision))
+
+
+@pytest.mark.parametrize("activation", [Activation("logistic", "champion"), Activation("logistic", "canary", 60.0)])
+def test_where_the_champion_decides_only_it_reaches_what_stands_and_only_while_it_does_not_fail(
+    controller: ShadowModeController, activation: Activation
+) -> None:
+    shipped = controller.predictor.model_set
+    model_set = replace(shipped, models=only(shipped, "ridge", "logistic"))
+    events = events_of(simulated(80))
+
+    def proved(kind: type[ShadowModeController]) -> Proof:
+        return prove(events, model_set, partial(kind, controller.rules), BUDGET, activation=activation)
+
+    proof = proved(ShadowModeController)
+    assert proof.isolated, [each.differences for each in proof.variants]
+    assert proof.activation == activation
+    assert not proved(Leaky).isolated
+    differences = {each.name: each.differences for each in proved(Partial).variants if each.differences}
+    assert set(differences) == {f"{model} {fault}" for model in ("ridge", "logistic") for fault in FAILING} | {
+        "all failing"
+    }
+    assert differences["ridge NaN"] == ["a model that is not champion reaches what stands"]
+    assert all("logistic fails, and " in differences[f"logistic {fault}"][0] for fault in FAILING)
 
 
 class Nosy:
@@ -140,12 +176,22 @@ def test_what_differs_is_shown_and_is_the_exit_code(monkeypatch: pytest.MonkeyPa
         ([healthy, leak], 1, "NOT isolated: 1,200 events in 2 variants, 3 more cannot be used and are left out"),
         ([healthy], 0, "isolated: 1,200 events in 1 variants, 3 more cannot be used and are left out; all decided"),
     ):
-        proof = Proof(1200, 3, variants)
+        proof = Proof(1200, 3, variants, Activation("ridge"))
         monkeypatch.setattr("consumer.cli.prove_isolation.prove_isolation", lambda *_, proof=proof: proof)
         done = CliRunner().invoke(cli, ["prove-isolation"])
         assert done.exit_code == code
         assert done.stdout.splitlines()[-1].startswith(verdict)
         assert all(f"{each.name}  " in done.stdout and each.decisions[:16] in done.stdout for each in variants)
+
+
+def test_where_the_champion_decides_it_is_said_what_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    proof = Proof(1200, 0, [Variant("healthy", {}, "a" * 64, {}, [])], Activation("ridge", "canary", 5.0, 7))
+    monkeypatch.setattr("consumer.cli.prove_isolation.prove_isolation", lambda *_: proof)
+    done = CliRunner().invoke(cli, ["prove-isolation"])
+    assert done.exit_code == 0
+    *_, warned, told = done.stdout.splitlines()
+    assert warned == "ridge DECIDES (mode canary, revision 7): what stands depends on it"
+    assert told.startswith("isolated but for that: 1,200 events in 1 variants; the rules decided the same")
 
 
 def test_without_events_to_prove_it_on_it_says_so(settings: Settings) -> None:

@@ -24,11 +24,13 @@ from harness import (
 )
 from pydantic import SecretStr
 
+from consumer.champion.promotion import Grounds, Signature, configured, promoted
 from consumer.cli.trace_report import report
 from consumer.clock import utc_now
 from consumer.contracts.dead_letter import Coordinates
 from consumer.errors import TRY_AGAIN
 from consumer.scoring.controller import ShadowModeController
+from consumer.services import control
 from consumer.services.produce import TransactionSender, read_lines
 from consumer.services.score import ScoreService
 from consumer.services.sink import SinkService
@@ -119,6 +121,31 @@ def test_a_transaction_is_followed_from_stage_to_stage(
     for each in (*prediction.recorded["reason_codes"], prediction.recorded["prediction_id"], str(prediction.at)):
         assert each in shown
     assert wanted["customer_id"] not in shown
+
+
+def test_a_decision_of_the_champion_is_told_as_such_and_made_again(
+    settings: Settings, controller: ShadowModeController
+) -> None:
+    state = control.read(settings).log.state
+    stands_on = Grounds(None, override=True, unsupported="a test")
+    signed = Signature("anna", utc_now(), "a test")
+    made = promoted(state, configured(settings), "logistic", "champion", None, stands_on, signed)
+    control.write(settings, made)
+    events = simulated(600, seed=7)
+    send_events(settings, events)
+    score(settings, controller)
+    found = {}
+    for each in read_topic(settings, settings.topic_shadow_scores):
+        event = decoded(each.value() or b"")
+        found[event["decision"], event["decided_by"]] = event["transaction_id"]
+    assert {*found} == {("approve", "champion"), ("decline", "champion"), ("decline", "rules")}
+    for (decision, decided_by), name in found.items():
+        traced = trace(settings, name)
+        (prediction,) = only(traced).predictions
+        assert prediction.recomputed
+        assert prediction.recomputed.differences == []
+        who = "the champion logistic" if decided_by == "champion" else "the rules"
+        assert f"stands        {decision}, decided by {who}, mode champion" in report(traced)
 
 
 def test_an_unknown_id_is_one_sentence_and_a_failure(settings: Settings, commands: Commands) -> None:

@@ -10,7 +10,7 @@ from consumer.services.topics import topics_of_kinds
 from consumer.settings import Settings
 from consumer.watch.check.finding import Findings, fault, ok, stopping
 
-KINDS = ("transaction", "shadow_event", "outcome", "dead_letter_headers", "replay_marker_headers")
+KINDS = ("transaction", "shadow_event", "outcome", "dead_letter_headers", "replay_marker_headers", "control")
 _REGISTER = "run `bnpl-shadow schemas register`"
 
 

@@ -64,7 +64,7 @@ def topics_of(settings: Settings, service: Service) -> set[str]:
     """The topics that a service reads or writes."""
     both = {settings.topic_shadow_scores, settings.topic_dead_letters}
     own = {
-        "score": {settings.topic_transactions},
+        "score": {settings.topic_transactions, settings.topic_control},
         "sink": {settings.topic_outcomes, settings.topic_outcomes_dead_letters},
     }
     return both | own[service]

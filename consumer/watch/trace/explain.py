@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from consumer.scoring.activation import Activation
 from consumer.scoring.artifacts import GOLDEN_TOLERANCE
 from consumer.scoring.controller import Shadow, ShadowModeController
 from consumer.scoring.linear import fold_preprocessor, terms
@@ -15,7 +16,7 @@ from consumer.watch.trace.story import Form, Recomputed
 
 def recompute(controller: ShadowModeController, transaction: pa.RecordBatch, recorded: dict[str, object]) -> Recomputed:
     """Score one transaction (a batch of one, columns of `contracts.transaction.SCHEMA`) again and compare."""
-    shadow = controller.score_batch(transaction)
+    shadow = controller.score_batch(transaction, activation=_activation(recorded))
     values = shadow.features.matrix[0]
     names = shadow.features.names
     return Recomputed(
@@ -23,6 +24,12 @@ def recompute(controller: ShadowModeController, transaction: pa.RecordBatch, rec
         forms=linear_forms(controller.predictor, values),
         differences=_differences(controller, shadow, recorded),
     )
+
+
+def _activation(recorded: dict[str, object]) -> Activation:
+    """Who decided this transaction: of a canary its record tells on which side its customer was."""
+    asked = recorded["decided_by"] != "rules"
+    return Activation(str(recorded["champion"]), "champion" if asked else "shadow")
 
 
 def linear_forms(predictor: BNPLMultiModelPredictor, values: npt.NDArray[np.float64]) -> dict[str, Form | None]:
@@ -54,8 +61,11 @@ def _differences(controller: ShadowModeController, shadow: Shadow, recorded: dic
         "business_risk_score": decisions.risk_score[0].as_py(),
         "reason_codes": decisions.reason_codes[0].as_py(),
         "consensus": float(predictions.consensus[0]),
+        "decision": shadow.standing.decision[0].as_py(),
+        "decided_by": shadow.standing.decided_by[0].as_py(),
     }
     before = {name: recorded[name] for name in now}
+    before["decision"] = before["decision"] or before["business_decision"]
     models = recorded["models"]
     if isinstance(models, list):
         before |= {f"score of {each['name']}": each["score"] for each in models}
