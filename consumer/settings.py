@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """The rule set that decides."""
     horizons_file: Directory = PROJECT / "artifacts" / "policy" / "horizons_v1.json"
     """The label horizons of outcomes."""
+    policy_file: Directory = PROJECT / "artifacts" / "policy" / "promotion_v1.json"
+    """What a model must show before it may be promoted; see `bnpl-shadow policy`."""
     migrations_dir: Directory = PROJECT / "deploy" / "clickhouse"
     """The numbered DDL of ClickHouse's tables."""
 

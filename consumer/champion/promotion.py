@@ -68,12 +68,12 @@ def configured(settings: Settings) -> Artifact:
     return Artifact(manifest.version, digest, thresholds, metadata.deployment_strategy.champion)
 
 
-def grounds(model: str, dossier: bytes | None, *, override: bool) -> Grounds:
+def grounds(artifact: Artifact, model: str, dossier: bytes | None, *, override: bool) -> Grounds:
     """What the promotion of a model stands on: a dossier that supports it, else an override.
 
     Raises Fatal when it has neither, or the dossier cannot be read.
     """
-    supported, why = (False, NO_DOSSIER) if dossier is None else support(_parsed(dossier), model)
+    supported, why = (False, NO_DOSSIER) if dossier is None else support(_parsed(dossier), model, artifact.sha256)
     digest = None if dossier is None else hashlib.sha256(dossier).hexdigest()
     if supported:
         return Grounds(digest)

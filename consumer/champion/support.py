@@ -10,20 +10,26 @@ from consumer.errors import Fatal
 _LONGEST = 200
 
 
-def support(dossier: Mapping[str, Any], model: str) -> tuple[bool, str]:
-    """Whether the dossier recommends this model, and in words what it says of it.
+def support(dossier: Mapping[str, Any], model: str, artifact_sha256: str) -> tuple[bool, str]:
+    """Whether the dossier recommends this model of this artifact, and in words what it says of it.
 
     Raises Fatal when it is no dossier.
     """
-    recommendation, verdicts = dossier.get("recommendation"), dossier.get("verdicts")
-    if not isinstance(recommendation, Mapping) or "promote" not in recommendation or verdicts is None:
-        raise Fatal("the dossier has no `recommendation` with `promote`, or no `verdicts`: make it anew")
-    promoted = recommendation["promote"]
-    if promoted is not None and not isinstance(promoted, str):
-        raise Fatal("the dossier's `recommendation.promote` is neither a model's name nor null: make it anew")
+    try:
+        promoted, evaluated = dossier["recommendation"]["promote"], dossier["terms"]["artifact_sha256"]
+        said = [
+            f"{each['verdict']} against {each['against']}" for each in dossier["verdicts"] if each["model"] == model
+        ]
+        if promoted is not None and not isinstance(promoted, str):
+            raise TypeError
+    except (KeyError, TypeError):
+        raise Fatal(
+            "the dossier has no usable `recommendation`, `verdicts` and `terms`: make it anew by `bnpl-shadow dossier make`"
+        ) from None
+    if evaluated != artifact_sha256:
+        return False, _words(f"the dossier is of other models ({str(evaluated)[:12]}, not {artifact_sha256[:12]})")
     advice = f"the dossier recommends {promoted}" if promoted else "the dossier recommends no promotion"
-    verdict = verdicts.get(model) if isinstance(verdicts, Mapping) else None
-    told = f"; of {model} it says {_words(verdict)}" if isinstance(verdict, str) else ""
+    told = f"; of {model} it says {', '.join(said)}" if said else ""
     return promoted == model, _words(advice + told)
 
 

@@ -90,7 +90,7 @@ def promote(
         control = rolled_back(topic.log, artifact, signed)
     else:
         artifact.require(model, mode or "shadow")
-        stands_on = grounds(model, _content(dossier), override=override)
+        stands_on = grounds(artifact, model, _content(dossier), override=override)
         control = promoted(topic.log.state, artifact, model, mode or "shadow", share, stands_on, signed)
     if not yes:
         _ask(topic.log.state, control)

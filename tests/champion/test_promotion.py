@@ -33,8 +33,15 @@ NOW = datetime(2026, 11, 1, 10, 15, 0, 123_456, tzinfo=UTC)
 SIGNED = Signature("anna", NOW, "a good reason")
 V1 = Artifact("v1", "1" * 64, {"ridge": 0.06, "logistic": 0.06, "plain": None}, "ridge")
 V2 = replace(V1, version="v2", sha256="2" * 64)
-DOSSIER = json.dumps({"recommendation": {"promote": "logistic"}, "verdicts": {"logistic": "better"}}).encode()
-SUPPORTED = grounds("logistic", DOSSIER, override=False)
+
+
+def dossier(promote: Any = "logistic", verdict: str | None = None, artifact: Artifact = V1) -> bytes:
+    said = [{"model": "logistic", "against": "rules", "verdict": verdict}] if verdict else []
+    told = {"recommendation": {"promote": promote}, "verdicts": said, "terms": {"artifact_sha256": artifact.sha256}}
+    return json.dumps(told).encode()
+
+
+SUPPORTED = grounds(V1, "logistic", dossier(), override=False)
 
 
 class Story:
@@ -78,7 +85,7 @@ def test_a_promotion_says_who_when_why_for_what_and_what_was_before() -> None:
         "made_by": "anna",
         "made_at": NOW.replace(microsecond=123_000),
         "reason": "a good reason",
-        "dossier_sha256": hashlib.sha256(DOSSIER).hexdigest(),
+        "dossier_sha256": hashlib.sha256(dossier()).hexdigest(),
         "override": False,
         "unsupported": None,
         "previous_revision": 0,
@@ -188,13 +195,9 @@ def test_a_model_without_a_threshold_may_be_champion_in_shadow() -> None:
 # what it stands on
 
 
-def dossier(promote: Any = "logistic", verdicts: Any = None) -> bytes:
-    return json.dumps({"recommendation": {"promote": promote}, "verdicts": verdicts or {}}).encode()
-
-
 def test_a_dossier_that_recommends_the_model_supports_it() -> None:
-    assert grounds("logistic", dossier(), override=False) == Grounds(hashlib.sha256(dossier()).hexdigest())
-    assert grounds("logistic", dossier(), override=True).override is False, "an override that nobody needed is none"
+    assert grounds(V1, "logistic", dossier(), override=False) == Grounds(hashlib.sha256(dossier()).hexdigest())
+    assert grounds(V1, "logistic", dossier(), override=True).override is False, "an override that nobody needed is none"
 
 
 @pytest.mark.parametrize(
@@ -203,15 +206,16 @@ def test_a_dossier_that_recommends_the_model_supports_it() -> None:
         (None, "there is no dossier"),
         (dossier("ridge"), "the dossier recommends ridge"),
         (dossier(None), "the dossier recommends no promotion"),
-        (dossier(None, {"logistic": "equivalent"}), "no promotion; of logistic it says equivalent"),
+        (dossier(None, "equivalent"), "no promotion; of logistic it says equivalent against rules"),
+        (dossier(artifact=V2), "the dossier is of other models"),
     ],
 )
 def test_without_support_it_takes_an_override_that_is_recorded_with_the_verdict(
     content: bytes | None, told: str
 ) -> None:
     with pytest.raises(Fatal, match=rf"logistic is not promoted: .*{told}.*--dossier.*--override"):
-        grounds("logistic", content, override=False)
-    stands_on = grounds("logistic", content, override=True)
+        grounds(V1, "logistic", content, override=False)
+    stands_on = grounds(V1, "logistic", content, override=True)
     assert stands_on.override
     assert told in (stands_on.unsupported or "")
     assert stands_on.dossier_sha256 == (hashlib.sha256(content).hexdigest() if content else None)
@@ -224,13 +228,14 @@ def test_without_support_it_takes_an_override_that_is_recorded_with_the_verdict(
 )
 def test_what_is_no_dossier_is_refused_also_with_an_override(content: bytes) -> None:
     with pytest.raises(Fatal, match="dossier"):
-        grounds("logistic", content, override=True)
+        grounds(V1, "logistic", content, override=True)
 
 
 @examples(100)
-@given(st.one_of(st.none(), st.text()), st.dictionaries(st.just("logistic"), st.one_of(st.text(), st.integers())))
-def test_whatever_a_dossier_says_can_be_recorded(promote: str | None, verdicts: dict[str, Any]) -> None:
-    supported, why = support({"recommendation": {"promote": promote}, "verdicts": verdicts}, "logistic")
+@given(st.one_of(st.none(), st.text()), st.one_of(st.text(), st.integers()))
+def test_whatever_a_dossier_says_can_be_recorded(promote: str | None, verdict: Any) -> None:
+    said = json.loads(dossier(promote)) | {"verdicts": [{"model": "logistic", "against": "rules", "verdict": verdict}]}
+    supported, why = support(said, "logistic", V1.sha256)
     assert supported is (promote == "logistic")
     signed = replace(SIGNED, made_at=NOW + timedelta(days=1))
     promoted(None, V1, "logistic", "shadow", None, Grounds(None, override=True, unsupported=why), signed)

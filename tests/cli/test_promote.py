@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from harness import Commands, environment, send
 from pydantic import SecretStr
 
+from consumer.champion.promotion import configured
 from consumer.cli.main import cli
 from consumer.contracts.control import STATE_KEY
 from consumer.errors import BnplError, Fatal, KafkaUnavailable
@@ -23,7 +24,9 @@ from consumer.settings import Settings
 def dossier(tmp_path: Path) -> Path:
     """One that recommends logistic."""
     path = tmp_path / "dossier.json"
-    path.write_text(json.dumps({"recommendation": {"promote": "logistic"}, "verdicts": {"ridge": "equivalent"}}))
+    said = [{"model": "ridge", "against": "rules", "verdict": "equivalent"}]
+    terms = {"artifact_sha256": configured(Settings()).sha256}
+    path.write_text(json.dumps({"recommendation": {"promote": "logistic"}, "verdicts": said, "terms": terms}))
     return path
 
 

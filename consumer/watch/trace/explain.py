@@ -9,7 +9,7 @@ import pyarrow as pa
 from consumer.scoring.activation import Activation
 from consumer.scoring.artifacts import GOLDEN_TOLERANCE
 from consumer.scoring.controller import Shadow, ShadowModeController
-from consumer.scoring.linear import fold_preprocessor, terms
+from consumer.scoring.linear import Term, fold_preprocessor, terms
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.watch.trace.story import Form, Recomputed
 
@@ -40,10 +40,22 @@ def linear_forms(predictor: BNPLMultiModelPredictor, values: npt.NDArray[np.floa
     }
 
 
+def linear_weights(predictor: BNPLMultiModelPredictor) -> dict[str, npt.NDArray[np.float64] | None]:
+    """By model the coefficients on raw features, in contract order; None for a model that runs by its own predict."""
+    return {
+        entry.name: np.sum([term.share * term.weights for term in folded], axis=0) if folded else None
+        for entry in predictor.model_set.models
+        for folded in [_folded(predictor, entry.estimator) if entry.name in predictor.fused_models else None]
+    }
+
+
+def _folded(predictor: BNPLMultiModelPredictor, estimator: object) -> list[Term] | None:
+    model_set, inner = predictor.model_set, terms(estimator)
+    return inner and fold_preprocessor(model_set.preprocessor, model_set.feature_names, inner)
+
+
 def _form(predictor: BNPLMultiModelPredictor, estimator: object, values: npt.NDArray[np.float64]) -> Form | None:
-    model_set = predictor.model_set
-    inner = terms(estimator)
-    folded = inner and fold_preprocessor(model_set.preprocessor, model_set.feature_names, inner)
+    model_set, folded = predictor.model_set, _folded(predictor, estimator)
     if not folded:
         return None
     weights = np.sum([term.share * term.weights for term in folded], axis=0)
