@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "dlq": ("consumer.cli.dlq:command", "See dead letters; replay them once their cause is mended."),
     "lag": ("consumer.cli.lag:command", "Show how far behind score and sink are, and for how long."),
+    "drift": ("consumer.cli.drift:command", "Compare a week of traffic with training; count it as it comes."),
     "rescore": ("consumer.cli.rescore:command", "Score history again with other models."),
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure speed, freshness and memory on a stack of its own."),
