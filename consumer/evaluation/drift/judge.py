@@ -35,7 +35,7 @@ FLAG_WARNING, FLAG_ALARM = 1.25, 2.0
 
 _MONTHS = "a week cannot look like the months of training"
 _WEEKS = "every window has whole weeks"
-_HOURS = "follows the clock (UTC), not who buys: it moves with the season and with summer time"
+_HOURS = "follows the clock (UTC), not who buys"
 MUTED: Mapping[str, str] = {
     "week_of_month": _MONTHS,
     "is_weekend": _WEEKS,
