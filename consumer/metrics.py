@@ -1,7 +1,8 @@
 """Every metric that the services export, in one closed list: `docs/metrics.md` repeats it, `/metrics` is held to it.
 
 Base units; a label holds a name from a closed set, never an id. `lane` is what a process does: `shadow` scores,
-`sink` stores, `reconcile` proves. Each exports the whole list; what a lane has no use for stays empty.
+`sink` stores, `reconcile` proves, `drift` compares with training. Each exports the whole list; what a lane has no use
+for stays empty.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
-Lane = Literal["shadow", "sink", "reconcile"]
+Lane = Literal["shadow", "sink", "reconcile", "drift"]
 Labels = tuple[str, ...]
 
 STAGES = (
@@ -212,6 +213,36 @@ class Metrics:
         self.reconcile_seconds = self._gauge("bnpl_reconcile_duration_seconds", "How long that one took.")
         self.reconcile_failures = self._counter(
             "bnpl_reconcile_failures_total", "Reconciliations that could not ask everything."
+        )
+
+        # drift
+        self.drift = Snapshot(
+            {
+                "bnpl_drift_psi": (
+                    "Population stability index of the last full week against training; kind is feature or score.",
+                    ("kind", "name"),
+                ),
+                "bnpl_drift_state": (
+                    "0 none, 1 warning, 2 alarm, in two windows in a row; kind is feature, score or flag. Absent while "
+                    "it cannot be judged.",
+                    ("kind", "name"),
+                ),
+                "bnpl_feature_out_of_range_ratio": (
+                    "Share of the last full week that lies outside what training had.",
+                    ("feature",),
+                ),
+                "bnpl_drift_window_rows": ("Transactions of the last full week that were counted.", ()),
+            }
+        )
+        self.registry.register(self.drift)
+        self.drift_rows = self._counter(
+            "bnpl_drift_counted_rows_total", "Transactions counted into bins, again after a failure too."
+        )
+        self.drift_failures = self._counter(
+            "bnpl_drift_failures_total", "Measurements of drift that ClickHouse did not answer."
+        )
+        self.job_success = self._gauge(
+            "bnpl_job_last_success_timestamp_seconds", "When a repeated job last did all of its work.", "job"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """Consumer group of the score service."""
     sink_group: str = "bnpl-sink"
     """Consumer group of the sink service."""
+    drift_group: str = "bnpl-drift"
+    """Consumer group of the drift service; the digest of the export that it counts for is put behind it."""
     group_protocol: Literal["auto", "consumer", "classic"] = "auto"
     """`auto`: the KIP-848 protocol (`consumer`) where the broker has it, else the classic one."""
     instance: str = "0"
@@ -113,6 +115,8 @@ class Settings(BaseSettings):
     """The same in a sink process."""
     reconcile_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9652
     """The same for `bnpl-shadow reconcile --every`."""
+    drift_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9653
+    """The same for `bnpl-shadow drift --every`."""
     stuck_after_seconds: Positive = 60
     """Without progress for so long, and with records to read, a service is not alive."""
     lag_interval_ms: Annotated[int, Field(ge=100, le=20_000)] = 5000

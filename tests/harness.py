@@ -82,10 +82,12 @@ def fresh_settings(stack: LocalStack, state_dir: Path, **changes: Any) -> Iterat
             "topic_partitions": PARTITIONS,
             "score_group": f"{name}-score",
             "sink_group": f"{name}-sink",
+            "drift_group": f"{name}-drift",
             "instance": name,
             "sink_max_wait_ms": 50,
             "score_metrics_port": 0,
             "sink_metrics_port": 0,
+            "drift_metrics_port": 0,
             "lag_interval_ms": 500,
         }
         settings = Settings(**(given | changes))

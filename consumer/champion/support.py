@@ -24,7 +24,8 @@ def support(dossier: Mapping[str, Any], model: str, artifact_sha256: str) -> tup
             raise TypeError
     except (KeyError, TypeError):
         raise Fatal(
-            "the dossier has no usable `recommendation`, `verdicts` and `terms`: make it anew by `bnpl-shadow dossier make`"
+            "the dossier has no usable `recommendation`, `verdicts` and `terms`: make it anew by "
+            "`bnpl-shadow dossier make`"
         ) from None
     if evaluated != artifact_sha256:
         return False, _words(f"the dossier is of other models ({str(evaluated)[:12]}, not {artifact_sha256[:12]})")

@@ -115,6 +115,18 @@ def fold_preprocessor(preprocessor: Any, names: tuple[str, ...], inner: list[Ter
     return folded
 
 
+def slopes(estimator: Any, preprocessor: Any, names: tuple[str, ...]) -> Floats | None:
+    """How far one unit of each raw feature moves the linear form (the mean of a mixture's forms), or None when the
+    estimator is not made of known linear parts.
+    """
+    inner = terms(estimator)
+    folded = inner and fold_preprocessor(preprocessor, names, inner)
+    if not folded:
+        return None
+    moved: Floats = np.sum([term.share * term.weights for term in folded], axis=0)
+    return moved
+
+
 def _positions(columns: Any, names: tuple[str, ...]) -> list[int]:
     """Positions of a transformer's columns: names, positions, a slice of positions or a mask."""
     if isinstance(columns, slice) or not any(isinstance(column, str) for column in columns):

@@ -27,6 +27,7 @@ _UNSUPPORTED = KafkaError(KafkaError.UNSUPPORTED_VERSION).str()
 
 
 Settle = Callable[[Deadline], None]
+Forget = Callable[[set[tuple[str, int]]], None]
 
 
 class GroupMember:
@@ -37,10 +38,20 @@ class GroupMember:
     are other members' already: nothing of them is committed any more (docs/decisions/0010).
     """
 
-    def __init__(self, settings: Settings, group: str, topics: list[str], settle: Settle, metrics: Metrics) -> None:
-        """`settle` finishes what is under way, before partitions are given up, in the thread that reads."""
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topics: list[str],
+        settle: Settle,
+        metrics: Metrics,
+        forget: Forget = lambda partitions: None,
+    ) -> None:
+        """`settle` finishes what is under way, before partitions are given up, in the thread that reads; `forget` is
+        told which are not ours any more, given up or lost.
+        """
         self._settings, self._group, self._topics = settings, group, topics
-        self._settle = settle
+        self._settle, self._let_go = settle, forget
         self._metrics = metrics
         self._lost_records = [metrics.lost_records.labels(group, topic) for topic in topics]
         self._leave_seconds = REVOKE_SHARE * settings.max_poll_interval_ms / 1000
@@ -264,6 +275,7 @@ class GroupMember:
         self.rebalanced = True
         gone = {(each.topic, each.partition) for each in partitions}
         self.assigned -= gone
+        self._let_go(gone)
         for each in gone:
             self._ends.pop(each, None)
             self._committed.pop(each, None)

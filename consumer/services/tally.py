@@ -16,6 +16,11 @@ _SHOWN = re.compile(r"[\w<>+=.-]{1,64}")
 """Names come from producers: one that does not look like a name is counted, and not repeated in a log."""
 
 
+def printable(name: str) -> str:
+    """The name as it may be logged and shown."""
+    return name if _SHOWN.fullmatch(name) else "unprintable"
+
+
 class Tally:
     """Totals since the start and the rate since last told. Names that may not be labels are counted here alone."""
 
@@ -29,8 +34,7 @@ class Tally:
     def add_named(self, kind: str, name: str, count: int) -> None:
         """Add to a total of its own for each name; the first sight of a name is logged."""
         names = self.named[kind]
-        if not _SHOWN.fullmatch(name):
-            name = "unprintable"
+        name = printable(name)
         if name not in names:
             if len(names) >= _NAMES_KEPT:
                 name = "other"
