@@ -36,7 +36,7 @@ def test_a_small_bench_gives_programs_what_it_promises(commands: Commands) -> No
     assert stages <= found["stages_us"].keys()
     wall = 1e6 / score["events_per_s"]
     assert sum(found["stages_us"].values()) == pytest.approx(wall, rel=0.25), "the stages are the loop's whole time"
-    assert found["outcomes"]["events"] >= 100_000
+    assert found["outcomes"]["events"] >= 50_000, "the warm-up is a whole batch of the sink here"
     assert found["outcomes"]["rows_per_s"] > 0
     assert 0 < found["single_us"]["median"] <= found["single_us"]["p99"]
     assert found["naive"]["events_per_s"] < score["events_per_s"] / 10
