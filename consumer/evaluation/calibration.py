@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logit, ndtr
 from scipy.stats import chi2
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
@@ -32,7 +34,7 @@ class ObservedExpected:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Slope and intercept are None where only one kind of outcome was seen."""
+    """Slope and intercept are None where only one kind of outcome was seen, or the score parts both perfectly."""
 
     brier: float
     log_loss: float
@@ -82,12 +84,20 @@ def observed_expected(defaults: Floats, expected: float, confidence: float) -> O
 
 
 def _fit(scores: Floats, outcomes: Outcomes) -> tuple[float | None, float | None]:
-    """Unpenalised logistic regression of the outcome on the score's log-odds (Cox 1958)."""
+    """Unpenalised logistic regression of the outcome on the score's log-odds (Cox 1958).
+
+    None also where it finds no end: a score that parts defaulters from others perfectly has no finite slope.
+    """
     log_odds = logit(scores)
     if outcomes.defaulted.all() or not outcomes.defaulted.any() or not np.ptp(log_odds):
         return None, None
     model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12)
-    model.fit(log_odds[:, None], outcomes.defaulted, sample_weight=outcomes.weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            model.fit(log_odds[:, None], outcomes.defaulted, sample_weight=outcomes.weight)
+        except ConvergenceWarning:
+            return None, None
     return float(model.coef_[0, 0]), float(model.intercept_[0])
 
 

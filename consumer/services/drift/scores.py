@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 from consumer.evaluation.drift.judge import Vintage, vintage
 from consumer.evaluation.drift.reference import RULES, Bins, Counts, Share
 from consumer.services.clickhouse import errors_named
-from consumer.services.rows import TABLE
+from consumer.services.rows import SCORES
 
 _MISSING = -1
 _BY_DAY = f"""
@@ -22,7 +22,7 @@ SELECT day, name, if(score IS NULL, {_MISSING}, arrayCount(cut -> assumeNotNull(
     count(), countIf(flag IS NOT NULL), countIf(flag)
 FROM (
     SELECT toDate(event_time) AS day, name, score, flag, [[], CUTS][1 + indexOf({{names:Array(String)}}, name)] AS cuts
-    FROM {TABLE} FINAL
+    FROM {SCORES.name} FINAL
     ARRAY JOIN
         arrayPushBack(models.name, {{rules:String}}) AS name,
         arrayPushBack(models.score, NULL) AS score,
@@ -34,7 +34,7 @@ GROUP BY day, name, cell
 _VINTAGES = f"""
 SELECT toMonday(event_time) AS week, name, count(), countIf(defaulted), sum(assumeNotNull(score))
 FROM (
-    SELECT transaction_id, event_time, name, score FROM {TABLE} FINAL
+    SELECT transaction_id, event_time, name, score FROM {SCORES.name} FINAL
     ARRAY JOIN models.name AS name, models.score AS score, models.score_kind AS score_kind
     WHERE event_time >= {{first:Date}} AND artifact_version = {{version:String}} AND score_kind = 'probability'
     AND score IS NOT NULL AND event_time + toIntervalDay(14 * installment_count + {{grace:UInt16}}) < {{as_of:Date}}
