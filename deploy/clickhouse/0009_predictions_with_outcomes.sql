@@ -7,7 +7,7 @@ CREATE OR REPLACE VIEW shadow_predictions AS
 WITH
     (SELECT margin FROM economics ORDER BY recorded_at DESC LIMIT 1) AS margin,
     (SELECT loss_given_default FROM economics ORDER BY recorded_at DESC LIMIT 1) AS loss_given_default,
-    coalesce(checkout_decision, business_decision) = 'decline' AS declined,
+    coalesce(checkout_decision, scores.decision, business_decision) = 'decline' AS declined,
     business_decision = 'decline' OR models.flag[indexOf(models.name, champion)] AS champion_declines
 SELECT
     transaction_id,
@@ -34,6 +34,9 @@ SELECT
     amount,
     installment_count,
     checkout_decision,
+    mode,
+    coalesce(scores.decision, business_decision) AS decision,
+    decided_by,
     reason_codes,
     prediction_id,
     artifact_version,
