@@ -4,7 +4,7 @@ BIN := .venv/bin
 SHADOW := $(BIN)/bnpl-shadow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench faults soak fuzz up down status lock clean
+.PHONY: help setup demo season test lint format bench faults soak fuzz up down status lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ setup: .venv/.ready ## Make .venv from the lock file and fetch Kafka's jars (the
 
 demo: setup ## Run the whole system on simulated checkouts and prove the result
 	@$(SHADOW) demo
+
+season: setup ## Play six weeks of checkouts and outcomes to a verdict and a promotion (three minutes)
+	@$(SHADOW) season
 
 test: setup ## Run the whole test suite on a real Kafka and ClickHouse
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

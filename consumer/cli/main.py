@@ -13,6 +13,7 @@ from consumer.errors import TRY_AGAIN, BnplError, Retryable
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module:attribute, one line of help)
     "demo": ("consumer.cli.system:demo", "Run everything on simulated checkouts and prove the result."),
+    "season": ("consumer.cli.season:command", "Play six weeks to a verdict and a promotion."),
     "run": ("consumer.cli.system:run", "Keep stack and services running for events of your own."),
     "produce": ("consumer.cli.produce:command", "Send a file of transactions."),
     "outcomes": ("consumer.cli.outcomes:outcomes", "Send what became of transactions; see what was made of it."),
@@ -37,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "control": ("consumer.cli.control:command", "Show which model is champion, what it decides, and why."),
     "dlq": ("consumer.cli.dlq:command", "See dead letters; replay them once their cause is mended."),
     "lag": ("consumer.cli.lag:command", "Show how far behind score and sink are, and for how long."),
-    "drift": ("consumer.cli.drift:command", "Compare a week of traffic with training; count it as it comes."),
+    "drift": ("consumer.cli.drift:command", "Compare a week of traffic with what training saw."),
     "rescore": ("consumer.cli.rescore:command", "Score history again with other models."),
     "policy": ("consumer.cli.policy:command", "Fix how models are judged, before the data."),
     "evaluate": ("consumer.cli.evaluate:command", "Compare models with the rules by real outcomes."),

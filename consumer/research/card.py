@@ -59,7 +59,7 @@ The research baseline of the rules is {baseline_ratio} ({baseline_high:.1%} agai
 
 ## Provenance
 
-Made by `bnpl-shadow train {files} --version {version} --seed {seed}`, which gives the same scores to 1e-9
+Made by `bnpl-shadow {command}`, which gives the same scores to 1e-9
 again. The manifest beside this card holds the sha256 of every file, library versions and golden rows;
 `bnpl-shadow artifacts verify` proves all of it.
 """
@@ -80,7 +80,7 @@ def model_card(metadata: Mapping[str, Any], baseline: Mapping[str, Any], created
         inputs="; ".join(
             f"`{each['file']}` ({each['rows']:,} rows, sha256 `{each['sha256']}`)" for each in created_from["inputs"]
         ),
-        files=" ".join(each["file"] for each in created_from["inputs"]),
+        command=created_from.get("made_by") or _train_command(metadata["version"], created_from),
         unlabelled=f"{created_from['rows_without_outcome']:,}",
         seed=created_from["seed"],
         spec=metadata["feature_spec_version"],
@@ -96,6 +96,11 @@ def model_card(metadata: Mapping[str, Any], baseline: Mapping[str, Any], created
             "Only approved transactions have outcomes: for those that checkout declined these figures say nothing."
         ),
     )
+
+
+def _train_command(version: str, created_from: Mapping[str, Any]) -> str:
+    files = " ".join(each["file"] for each in created_from["inputs"])
+    return f"train {files} --version {version} --seed {created_from['seed']}"
 
 
 def _period_line(name: str, facts: Mapping[str, Any]) -> str:

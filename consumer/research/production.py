@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
 from consumer.research.card import model_card
-from consumer.research.dataset import Dataset, Mask, Split, split_by_time
+from consumer.research.dataset import Codes, Dataset, Mask, Split, split_by_time
 from consumer.research.export import (
     BASELINE_METRICS,
     MODEL_CARD,
@@ -29,11 +29,14 @@ from consumer.research.golden import golden_events, golden_rows
 from consumer.research.measures import discrimination, measure, training_statistics
 from consumer.research.training import TrainedModels, fit_models, flag_threshold
 from consumer.scoring.artifacts import ModelSet, assemble, make_entry
-from consumer.scoring.features import FEATURE_NAMES, NUMERIC_FEATURES, SPEC_VERSIONS, FeatureEngineer
+from consumer.scoring.features import FEATURE_NAMES, NUMERIC_FEATURES, SPEC_VERSIONS, FeatureEngineer, FloatMatrix
 from consumer.scoring.manifest import Metadata, model_file, preprocessor_file
 from consumer.scoring.rules import RuleSet
 
 CHAMPION = "ridge"
+
+Fit = Callable[[FloatMatrix, Codes, Split, int, Callable[[str], None]], TrainedModels]
+"""Makes models, as `fit_models` does."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class TrainingRequest:
     seed: int = 0
     data_note: str = "not stated"
     """Where the data comes from, in a line for the model card."""
+    made_by: str | None = None
+    """The command that makes it again, where that is not `train` with the input files."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,12 @@ class Training:
         return write_artifact(target, self.metadata, self.files | documents, self.model_set.golden, self.created_from)
 
 
-def train(dataset: Dataset, request: TrainingRequest, advance: Callable[[str], None] = lambda _: None) -> Training:
+def train(
+    dataset: Dataset,
+    request: TrainingRequest,
+    advance: Callable[[str], None] = lambda _: None,
+    fit: Fit = fit_models,
+) -> Training:
     """Fit on the first weeks, calibrate and set thresholds on the next, measure on the last.
 
     `advance` is told the name of each step before it starts. The same data, seed and libraries give the
@@ -80,7 +90,7 @@ def train(dataset: Dataset, request: TrainingRequest, advance: Callable[[str], N
     features = engineer.engineer(dataset.batch).matrix
     flagged = rules_flags(request.rules, dataset)
     with threadpool_limits(limits=1):  # so that the machine's core count does not change the last digits
-        trained = fit_models(features, dataset.label, split, request.seed, advance)
+        trained = fit(features, dataset.label, split, request.seed, advance)
         files = {model_file(name, request.version): dump(model) for name, model in trained.estimators.items()}
         files[preprocessor_file(request.version)] = dump(trained.preprocessor)
         model_set = _draft(request.version, trained)
@@ -125,6 +135,7 @@ def train(dataset: Dataset, request: TrainingRequest, advance: Callable[[str], N
                 "sha256": request.rules.sha256,
                 "flagged_share": share,
             },
+            **({"made_by": request.made_by} if request.made_by else {}),
         },
         files,
     )

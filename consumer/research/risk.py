@@ -72,10 +72,11 @@ def outcomes(
     load: Floats,
     installments: Codes,
     declined: Mask,
+    planted: Floats,
 ) -> dict[str, pa.Array]:
     """Whether the customer will miss a payment, and on which day; null for what checkout declined.
 
-    `load` is the amount's share of the credit limit.
+    `load` is the amount's share of the credit limit, `planted` what a simulation adds to the log-odds of default.
     """
     log_odds = (
         LOG_ODDS
@@ -85,6 +86,7 @@ def outcomes(
         + NEWNESS_EFFECT * np.exp(-tenure / NEWNESS_DAYS)
         + LOAD_EFFECT * load
         + LONG_PLAN_EFFECT * (installments - 4)
+        + planted
     )
     defaults = rng.random(len(score)) < 1.0 / (1.0 + np.exp(-log_odds))
     missed = np.ceil(rng.beta(MISSED_EARLY, MISSED_LATE, len(score)) * installments).clip(1).astype(np.int64)

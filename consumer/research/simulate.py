@@ -86,6 +86,9 @@ LONGEST_COMPARING, LONGEST_VISIT = 1_200, 5_400
 
 SPEEDS = ("slow", "normal", "fast", "very_fast")
 
+PLANTED_PROVIDER = "sezzle"
+"""Whose customers default more often where a simulation plants that; else no outcome hangs on the provider."""
+
 
 @dataclass(frozen=True)
 class SimulationConfig:
@@ -102,6 +105,8 @@ class SimulationConfig:
     outcomes: bool = True
     """Whether rows carry `will_default` and `days_to_first_missed_payment`; both are null when checkout
     declined, for then nobody ever learned the outcome."""
+    planted: float = 0.0
+    """Added to the log-odds of default of checkouts paid through PLANTED_PROVIDER; all else stays as it is without."""
 
     def __post_init__(self) -> None:
         for name, value in (("events", self.events), ("days", self.days), ("customers", self.customers or 1)):
@@ -223,7 +228,9 @@ def _transactions(
         "transaction_timestamp": pa.array(times),
     }
     if config.outcomes:
-        columns |= outcomes(rng, score, population.frailty[who], tenure, amount / limit, installments, declined)
+        through = pc.equal(columns["payment_provider"], PLANTED_PROVIDER).to_numpy(zero_copy_only=False)
+        frailty, planted = population.frailty[who], config.planted * through
+        columns |= outcomes(rng, score, frailty, tenure, amount / limit, installments, declined, planted)
     schema = SCHEMA if config.outcomes else EVENT_SCHEMA
     return pa.RecordBatch.from_arrays(
         [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema

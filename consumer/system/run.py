@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,9 +13,12 @@ from consumer.services import clickhouse, economics, migrate, sessions, topics
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 from consumer.stack.part import last_lines
-from consumer.system.supervisor import ServiceProcess, Supervisor
+from consumer.system.supervisor import ServiceProcess, Supervisor, environment
 
 Say = Callable[[str], None]
+Arguments = Sequence[str]
+
+SERVICES: tuple[Arguments, ...] = (["score"], ["sink"])
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,11 @@ class System:
 
 
 @contextmanager
-def running_system(settings: Settings, stack: LocalStack, say: Say) -> Iterator[System]:
-    """Start everything, and stop it at the end however that comes. `say` gets a line a step.
+def running_system(
+    settings: Settings, stack: LocalStack, say: Say, services: Sequence[Arguments] = SERVICES
+) -> Iterator[System]:
+    """Start everything, and stop it at the end however that comes. `say` gets a line a step, `services` are the
+    commands to run, each in a process of its own and with these settings.
 
     Raises StackError or Fatal when a part cannot be started; what was started is stopped again.
     """
@@ -54,8 +60,10 @@ def running_system(settings: Settings, stack: LocalStack, say: Say) -> Iterator[
         )
         say("making topics and tables")
         prepare(settings)
-        say("starting score and sink")
-        with Supervisor(_services(settings)) as supervisor:
+        say(f"starting {', '.join(each[0] for each in services)}")
+        logs = settings.state_dir / "logs"
+        processes = [ServiceProcess(each, logs / f"{each[0]}.log", environment(settings)) for each in services]
+        with Supervisor(processes) as supervisor:
             yield System(settings, stack, supervisor)
             say("stopping")
 
@@ -67,15 +75,3 @@ def prepare(settings: Settings) -> None:
     with clickhouse.connect(settings) as client:
         migrate.migrate(client, settings.migrations_dir)
         economics.record(client, settings)
-
-
-def _services(settings: Settings) -> list[ServiceProcess]:
-    folder = settings.state_dir
-    environment = {
-        "BNPL_STATE_DIR": str(folder),
-        "BNPL_KAFKA_BOOTSTRAP_SERVERS": str(settings.kafka_bootstrap_servers),
-        "BNPL_CLICKHOUSE_URL": settings.clickhouse_url.get_secret_value() if settings.clickhouse_url else "",
-        "BNPL_SCORE_METRICS_PORT": str(settings.score_metrics_port),
-        "BNPL_SINK_METRICS_PORT": str(settings.sink_metrics_port),
-    }
-    return [ServiceProcess([name], folder / "logs" / f"{name}.log", environment) for name in ("score", "sink")]
