@@ -25,6 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--docker", action="store_true", help="run on servers in containers instead of the local stack")
 
 
+_LONGEST_FIRST = ("system", "services", "watch", "stack", "champion", "docs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take a minute first: one of them at the end would be waited for by workers with nothing left to do."""
+    tests = Path(__file__).parent
+    places = {name: at for at, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(tests).parts[0], len(places)))
+
+
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """A started local stack that ends with this process, however that ends; with --docker, servers in containers."""
