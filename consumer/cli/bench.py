@@ -34,7 +34,7 @@ def command(
     busy: bool,
     as_json: bool,
 ) -> None:
-    """Measure PARTS (all, when none is named) on a stack and a load of their own; takes about 5 minutes.
+    """Measure PARTS (all, when none is named) on a stack and a load of their own; takes about 7 minutes.
 
     \b
     score      events a second, exactly once, against a pass-through that only copies bytes; stages of the loop
@@ -42,6 +42,7 @@ def command(
     memory     of the score process over a long backlog
     sink       rows of shadow events a second into the local ClickHouse
     outcomes   rows of outcomes a second
+    evaluate   a million scored transactions with their outcomes, by the command; seconds and memory
     single     one predict_single_transaction
     naive      the same by a pandas row and four predict_proba: what a notebook does
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pytest
 from clickhouse_connect.driver.client import Client
 from harness import Commands, fresh_settings
-from history import BEGAN, store, store_outcomes, store_scores, transactions
+from history import BEGAN, store_outcomes, transactions
 from sklearn.metrics import roc_auc_score
 
 from consumer.champion import dossier
@@ -32,6 +32,7 @@ from consumer.services import clickhouse
 from consumer.services.rows import OUTCOMES
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
+from consumer.system.bench.history import store, store_scores
 
 COUNT, DAYS = 60_000, 42
 FIRST = datetime.combine(BEGAN, datetime.min.time(), UTC)

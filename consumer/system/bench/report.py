@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from consumer.system.bench.evaluate import EvaluateFigures
 from consumer.system.bench.freshness import FreshnessFigures
 from consumer.system.bench.machine import BUSY_SHARE
 from consumer.system.bench.memory import MemoryFigures
@@ -27,6 +28,7 @@ class Report:
     memory: MemoryFigures | None = None
     sink: SinkFigures | None = None
     outcomes: SinkFigures | None = None
+    evaluate: EvaluateFigures | None = None
     single_us: SingleFigures | None = None
     naive: NaiveFigures | None = None
 
@@ -51,6 +53,12 @@ class Report:
             yield _sink("sink", self.sink, 150_000)
         if self.outcomes:
             yield _sink("outcomes", self.outcomes, 100_000)
+        if self.evaluate:
+            found = self.evaluate
+            yield (
+                f"evaluate    {found.rows:,} transactions in {found.seconds:.1f} s (at most 20 for a million), "
+                f"{found.rss_mb:,.0f} MB (at most 1,000); a tenth of them in {found.tenth_seconds:.1f} s"
+            )
         if self.single_us:
             yield f"single      {self.single_us.median:,.0f} µs median (at most 200), {self.single_us.p99:,.0f} µs p99"
         if self.naive:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from consumer.settings import Settings, load_settings
 from consumer.stack.local import LocalStack
 from consumer.system.bench import machine
+from consumer.system.bench.evaluate import bench_evaluate
 from consumer.system.bench.freshness import bench_freshness
 from consumer.system.bench.load import Load, Say
 from consumer.system.bench.memory import bench_memory
@@ -23,11 +24,12 @@ from consumer.system.bench.single import bench_naive, bench_single
 from consumer.system.bench.sink import bench_outcomes, bench_sink
 from consumer.system.run import prepare
 
-PARTS = ("score", "freshness", "memory", "sink", "outcomes", "single", "naive")
-_NEED_A_STACK = {"score", "freshness", "memory", "sink", "outcomes"}
+PARTS = ("score", "freshness", "memory", "sink", "outcomes", "evaluate", "single", "naive")
+_NEED_A_STACK = {"score", "freshness", "memory", "sink", "outcomes", "evaluate"}
 _WITH_WARM_UP = 1.25
 """A fifth of what a process takes in is warm-up."""
 _CALLS_A_NAIVE_CALL = 25
+_EVALUATED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def run_bench(parts: Collection[str], extent: Extent, say: Say, *, busy_too: boo
             found["sink"] = bench_sink(settings, load, events, extent.rounds, say)
         if "outcomes" in parts:
             found["outcomes"] = bench_outcomes(settings, events, extent.rounds, say)
+        if "evaluate" in parts:
+            found["evaluate"] = bench_evaluate(settings, min(extent.events, _EVALUATED), say)
         if "single" in parts:
             found["single_us"] = bench_single(settings, extent.calls, say)
         if "naive" in parts:
