@@ -52,7 +52,7 @@ _PLAN = Plan()
     type=click.IntRange(1000),
     default=_PLAN.events_a_week,
     show_default=True,
-    help="Checkouts. With fewer than 6,000 even what is hidden is not found.",
+    help="Checkouts. Fewer than 6,000 may be too few to find what is hidden.",
 )
 @click.option("--power", "wants_power", is_flag=True, help="Play no season: draw many, and count how they end.")
 @click.option("--seeds", type=click.IntRange(1), default=200, show_default=True, help="How many, with --power.")

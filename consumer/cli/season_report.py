@@ -114,7 +114,7 @@ def document(plan: Plan, ending: Ending, seconds: float) -> dict[str, Any]:
     return {
         "ended_as_it_should": not ending.faults,
         "faults": ending.faults,
-        "plan": plain(plan) | {"start": plan.start.isoformat()},
+        "plan": asdict(plan) | {"start": plan.start.isoformat()},
         "weeks": [_week(each) for each in ending.weeks],
         "verdicts": plain(found.verdicts),
         "recommendation": plain(found.recommendation),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import signal
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,16 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from harness import Commands
+from harness import Commands, eventually, fresh_settings, running
 from season_sample import PlayedInProcess
 from test_whole_system import assert_nothing_is_left, start
 
 from consumer.cli.season import command
+from consumer.cli.season_report import document, ending_text, week_text
 from consumer.contracts.horizons import Horizons
 from consumer.evaluation.drift.judge import Seen, judge_features
 from consumer.evaluation.policy import Targets, load_policy
 from consumer.evaluation.sample import RULES
 from consumer.evaluation.verdict import BETTER, EQUIVALENT
+from consumer.research.dataset import file_sha256
 from consumer.research.power import Share, power
 from consumer.research.season import (
     DRIFT_FROM_WEEK,
@@ -41,7 +43,14 @@ from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.load import load_controller
 from consumer.scoring.rules import RuleSet
 from consumer.services.drift.export import Export, load_export
+from consumer.services.drift.service import DriftService
+from consumer.services.score import ScoreService
+from consumer.services.sink import SinkService
 from consumer.settings import Settings
+from consumer.stack.local import LocalStack
+from consumer.system.run import System
+from consumer.system.season.play import Season
+from consumer.system.supervisor import Supervisor
 
 SHIPPED = Settings()
 POLICY, _ = load_policy(SHIPPED.policy_file)
@@ -50,11 +59,16 @@ TARGETS = Targets(minimum=1.0, success=2.8, acceptable=(1.5, 2.8))
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> ShadowModeController:
-    """Models of which one was taught what the season hides, as `bnpl-shadow season` makes them."""
+def taught_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """They lead to models of which one was taught what the season hides, as `bnpl-shadow season` makes them."""
     artifacts = tmp_path_factory.mktemp("artifacts")
     teach(Plan(), RuleSet.load(SHIPPED.rules_file), "season").write(artifacts / "season")
-    return load_controller(Settings(artifacts_dir=artifacts, artifact_version="season"))
+    return Settings(artifacts_dir=artifacts, artifact_version="season")
+
+
+@pytest.fixture(scope="module")
+def taught(taught_settings: Settings) -> ShadowModeController:
+    return load_controller(taught_settings)
 
 
 def test_one_model_knows_what_the_season_hides_and_the_others_do_not(taught: ShadowModeController) -> None:
@@ -148,28 +162,54 @@ def test_a_season_that_is_not_over_is_refused_before_anything_starts(tmp_path: P
     assert not (tmp_path / "season").exists()
 
 
-def test_the_season_promotes_the_better_model_and_proves_all_of_it(commands: Commands, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_of_a_season_behind(commands: Commands, tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    season = start(commands, folder, "season", "--events-a-week", "6000", "--json")
-    assert season.ended(240) == 0, season.output
-    told = next(json.loads(line) for line in season.output.splitlines() if line.startswith("{"))
+    season = start(commands, folder, "season", "--scenario", "clones")
+    eventually(lambda: "starting kafka" in season.output, 60, lambda: season.output)
+    season.process.send_signal(signal.SIGINT)
+    assert season.ended(45) == 130, season.output
+    assert_nothing_is_left(folder)
+
+
+class Threads(System):
+    """A system whose services run in this process: they tell themselves when they end."""
+
+    def check(self) -> None:
+        pass
+
+
+def test_the_season_promotes_the_better_model_and_proves_all_of_it(
+    stack: LocalStack, taught_settings: Settings, taught: ShadowModeController, tmp_path: Path
+) -> None:
+    plan, shown = Plan(events_a_week=6_000), []
+    models = {name: getattr(taught_settings, name) for name in ("artifacts_dir", "artifact_version")}
+    tmp_path.joinpath("state").mkdir()
+    with (
+        fresh_settings(stack, tmp_path / "state", pseudonym_key="season", **models) as settings,
+        running(ScoreService(settings, taught)),
+        running(SinkService(settings)),
+        running(DriftService(settings, load_export(settings), 0.2)),
+    ):
+        ending = Season(Threads(settings, stack, Supervisor([])), plan).play(shown.append)
+    assert ending.faults == []
+    told = json.loads(json.dumps(document(plan, ending, 40.0)))
     assert told["ended_as_it_should"] is True
     assert_weeks_follow_the_clock(told["weeks"])
     assert told["weeks"][-1]["verdicts"][f"{TAUGHT} against {RULES}"] == BETTER
     assert told["promotion"]["champion"] == TAUGHT == told["recommendation"]["promote"]
-    dossier = (folder / "season" / "dossier.json").read_bytes()
-    assert told["promotion"]["dossier_sha256"] == told["dossier"]["sha256"] == hashlib.sha256(dossier).hexdigest()
+    assert told["promotion"]["dossier_sha256"] == told["dossier"]["sha256"] == file_sha256(ending.dossier)
     assert told["promotion"]["override"] is False
     assert told["champion_counted"][TAUGHT] >= 500
     assert told["dossier"]["numbers"] > 1_000
     assert told["dossier"]["differences"] == []
     assert told["reconciliation"]["holds"] is True
-    assert "<svg" in (folder / "season" / "report.html").read_text()
-    assert_nothing_is_left(folder)
+    assert "<svg" in ending.report.read_text()
+    assert "week  6  to 2026-07-13  checkouts  36,000  stored  36,000" in week_text(shown[5])
+    assert f"promoted: {TAUGHT}, mode shadow, revision 1, by season" in ending_text(plan, ending, 40.0)
 
 
 def assert_weeks_follow_the_clock(weeks: list[dict[str, Any]]) -> None:
-    """Checkouts come in six weeks, outcomes from the third on, and a week is evaluated five weeks after it began."""
+    """Checkouts come in six weeks, outcomes from the third on, and a week is evaluated five weeks after it ended."""
     assert [each["week"] for each in weeks] == list(range(1, 12))
     assert len({each["checkouts"] for each in weeks}) == 6
     assert [each["week"] for each in weeks if not each["outcomes"]] == [1, 2]
