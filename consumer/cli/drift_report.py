@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from consumer.contracts.horizons import FULL_TERM
 from consumer.evaluation.drift.counting import VALUES_KEPT
 from consumer.evaluation.drift.judge import FlagShift, Shift, Vintage
 from consumer.services.drift.look import UNSEEN_SHOWN, Drift
-from consumer.services.drift.scores import GRACE_DAYS, LABEL
 
 _WIDTH = 200
 _STATES = ("ok", "warning", "ALARM")
@@ -86,14 +86,9 @@ def _flags(shifts: Sequence[FlagShift]) -> str:
     return _drawn(table)
 
 
-def _outcomes(vintages: Sequence[Vintage] | None) -> list[str]:
-    if vintages is None:
-        return ["observed against expected: this ClickHouse has no table of outcomes"]
+def _outcomes(vintages: Sequence[Vintage]) -> list[str]:
     if not vintages:
-        return [
-            f"observed against expected: no outcome {LABEL} of a transaction that is old enough, {GRACE_DAYS} days of "
-            "grace included"
-        ]
+        return [f"observed against expected: no outcome {FULL_TERM} of a transaction that is old enough yet"]
     weeks = sorted({each.week for each in vintages})[-_VINTAGES_SHOWN:]
     table = _table("week of", "model", "rows", "defaults", "expected", "observed / expected", "note")
     for each in (each for each in vintages if each.week in weeks):

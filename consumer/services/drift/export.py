@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from consumer.contracts.horizons import FULL_TERM, Horizon, Horizons
 from consumer.evaluation.drift.counting import BinCounter
 from consumer.evaluation.drift.reference import Reference, read_reference
 from consumer.scoring.artifacts import ModelSet, load_model_set
@@ -24,16 +25,21 @@ class Export:
     """How much a standard deviation of each feature moves the champion, or the first model that is linear; empty when
     none is.
     """
+    term: Horizon
+    """Until when a default counts for a score, and from when it should be known."""
 
 
 def load_export(settings: Settings) -> Export:
-    """The configured export. Raises ArtifactError when it is not what it claims, or brings no training statistics."""
+    """The configured export. Raises ArtifactError when it is not what it claims, or brings no training statistics, or
+    the label horizons cannot be used.
+    """
     directory = settings.artifacts_dir / settings.artifact_version
     model_set = load_model_set(directory, expected_digest=settings.artifact_sha256)
     _, digest, files = read_proven(directory)
     names = model_set.feature_names
     reference = read_reference(directory, digest, files, names, model_set.feature_spec_version)
-    return Export(model_set, reference, BinCounter(reference, names), _weights(model_set, reference))
+    term = Horizons.load(settings.horizons_file)[FULL_TERM]
+    return Export(model_set, reference, BinCounter(reference, names), _weights(model_set, reference), term)
 
 
 def _weights(model_set: ModelSet, reference: Reference) -> dict[str, float]:

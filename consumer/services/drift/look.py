@@ -61,8 +61,7 @@ class Drift:
     features: list[Shift]
     scores: list[Shift]
     flags: list[FlagShift]
-    vintages: list[Vintage] | None
-    """None where there is no table of outcomes."""
+    vintages: list[Vintage]
     unseen: list[UnseenValue]
     notes: list[str]
 
@@ -110,7 +109,7 @@ def look(client: Client, export: Export, as_of: date, days: int = WINDOW_DAYS) -
             reference, names, _sum(day.cells for day in scored_now), _sum(day.cells for day in scored_before)
         ),
         flags=_flags(export, scored, scored_now, scored_before, first),
-        vintages=vintages(client, version, as_of),
+        vintages=vintages(client, version, as_of, export.term),
         unseen=store.unseen(as_of, UNSEEN_SHOWN),
         notes=_notes(store, as_of, days, len(now), rows),
     )

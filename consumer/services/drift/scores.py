@@ -11,6 +11,7 @@ from datetime import date, timedelta
 import numpy as np
 from clickhouse_connect.driver.client import Client
 
+from consumer.contracts.horizons import Horizon
 from consumer.evaluation.drift.judge import Vintage, vintage
 from consumer.evaluation.drift.reference import RULES, Bins, Counts, Share
 from consumer.services.clickhouse import errors_named
@@ -37,7 +38,8 @@ FROM (
     SELECT transaction_id, event_time, name, score FROM {SCORES.name} FINAL
     ARRAY JOIN models.name AS name, models.score AS score, models.score_kind AS score_kind
     WHERE event_time >= {{first:Date}} AND artifact_version = {{version:String}} AND score_kind = 'probability'
-    AND score IS NOT NULL AND event_time + toIntervalDay(14 * installment_count + {{grace:UInt16}}) < {{as_of:Date}}
+    AND score IS NOT NULL
+    AND event_time + toIntervalDay({{days:UInt16}} + {{days_an_instalment:UInt16}} * installment_count) < {{as_of:Date}}
 ) AS scored
 INNER JOIN (
     SELECT transaction_id, argMax(defaulted, (version, observed_at)) AS defaulted FROM outcomes
@@ -46,10 +48,6 @@ INNER JOIN (
 GROUP BY week, name ORDER BY week, name
 """  # noqa: S608
 
-LABEL = "full_term"
-"""What a score is the probability of: a default until the last instalment."""
-GRACE_DAYS = 7
-"""After its last instalment a transaction is old enough that its outcome should be known."""
 _VINTAGES_BACK_DAYS = 366
 
 
@@ -86,20 +84,20 @@ def scored_by_day(
     return found
 
 
-def vintages(client: Client, version: str, as_of: date) -> list[Vintage] | None:
-    """Each week's defaults against its scores, of transactions old enough by then and known by then; None where this
-    ClickHouse has no outcomes. Raises ClickHouseUnavailable or Fatal.
+def vintages(client: Client, version: str, as_of: date, horizon: Horizon) -> list[Vintage]:
+    """Each week's defaults against its scores, of transactions old enough by then and known by then.
+
+    Raises ClickHouseUnavailable or Fatal.
     """
     asked = {
         "first": as_of - timedelta(days=_VINTAGES_BACK_DAYS),
         "as_of": as_of,
         "version": version,
-        "label": LABEL,
-        "grace": GRACE_DAYS,
+        "label": horizon.label,
+        "days": (horizon.days or 0) + horizon.grace_days,
+        "days_an_instalment": horizon.days_per_instalment or 0,
     }
     with errors_named():
-        if not client.command("EXISTS TABLE outcomes"):
-            return None
         rows: Sequence[Sequence[object]] = client.query(_VINTAGES, asked).result_rows
     return [
         vintage(str(week), str(name), int(str(count)), int(str(observed)), float(str(expected)))
