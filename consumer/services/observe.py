@@ -88,9 +88,10 @@ class ScoreObserver:
         """What rules and models said of it."""
         metrics, decisions = self._metrics, shadow.decisions
         metrics.batch_rows.observe(len(decisions.decision))
-        for decision, count in _counts(decisions.decision):
+        ruled = dict(_counts(decisions.decision))
+        for decision, count in ruled.items():
             metrics.decisions.labels(decision, self._rule_set).inc(count)
-        for decision, decided_by, count in _standing(shadow.standing):
+        for decision, decided_by, count in _standing(shadow.standing, ruled):
             metrics.standing.labels(decision, decided_by).inc(count)
         for reason, count in _counts(decisions.reason_codes.flatten()):
             metrics.reasons.labels(reason).inc(count)
@@ -206,7 +207,11 @@ def _observe_age(metrics: Metrics, point: str, event_times: pa.Array) -> None:
     metrics.event_age.observe(point, np.maximum(ages, 0))
 
 
-def _standing(standing: Standing) -> Iterator[tuple[str, str, int]]:
+def _standing(standing: Standing, ruled: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+    """Decisions that stand by who made them; `ruled` are those of the rules, which in shadow all stand."""
+    if standing.mode == "shadow":
+        yield from ((decision, "rules", count) for decision, count in ruled.items())
+        return
     table = pa.table({"decision": standing.decision, "decided_by": standing.decided_by})
     counted = table.group_by(["decision", "decided_by"], use_threads=False).aggregate([([], "count_all")])
     for entry in counted.to_pylist():

@@ -30,6 +30,7 @@ def brokers(ground: Ground, extent: Extent, say: Say) -> Outcome:
             for _ in range(extent.rounds):
                 _kill(running, cluster, leaders, leaders.most_leading(), "leading broker killed")
                 _kill(running, cluster, leaders, leaders.coordinator(settings.score_group), "coordinator killed")
+            for _ in range(max(extent.rounds, 1)):
                 _hang(running, cluster, leaders, leaders.most_leading(), extent.pause_seconds)
             _kill_all(running, cluster, leaders)
         return running.outcome("brokers")

@@ -10,7 +10,7 @@ class Extent:
     rate: float = 5000.0
     """Transactions a second."""
     rounds: int = 5
-    """How often each fault comes."""
+    """How often each fault comes; with 0 of them a broker hangs once, all are killed once, and no single one is."""
     calm_seconds: float = 5.0
     """Undisturbed traffic between two faults, at the most."""
     fault_seconds: float = 5.0
