@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from consumer.champion.evaluate import Evaluated, Terms, evaluate_snapshot
-from consumer.champion.protected import protected_features
 from consumer.champion.rows import statement
 from consumer.champion.scope import Scope, Snapshot
 from consumer.clock import utc_now
@@ -44,10 +43,8 @@ LIMITS = (
 )
 
 
-def document(settings: Settings, evaluated: Evaluated) -> dict[str, Any]:
-    """The dossier as JSON has it: dicts, lists, text and finite numbers. Raises ArtifactError when models cannot be
-    loaded, for it names the features they take.
-    """
+def document(evaluated: Evaluated) -> dict[str, Any]:
+    """The dossier as JSON has it: dicts, lists, text and finite numbers."""
     terms, snapshot, found = evaluated.terms, evaluated.snapshot, evaluated.evaluation
     scope = snapshot.scope
     figures = found.as_json()
@@ -67,6 +64,7 @@ def document(settings: Settings, evaluated: Evaluated) -> dict[str, Any]:
             "rule_set_version": snapshot.rule_set_version,
             "feature_spec_version": snapshot.feature_spec_version,
             "models": snapshot.models,
+            "longest_plan": snapshot.longest_plan,
             "rows_of_other_rules": snapshot.other_identities,
             "score_ends": _keyed(snapshot.score_ends),
             "outcome_ends": _keyed(snapshot.outcome_ends),
@@ -85,7 +83,7 @@ def document(settings: Settings, evaluated: Evaluated) -> dict[str, Any]:
             "targets": plain(terms.targets),
             "artifact_sha256": terms.artifact_sha256,
         },
-        "protected_features": plain(protected_features(settings, scope.artifact_version)),
+        "protected_features": plain(evaluated.protected),
         "limits": list(LIMITS),
         "recommendation": {"promote": evaluated.promote, "unfounded": evaluated.unfounded, **_said(recommendation)},
         "verdicts": verdicts,
@@ -141,7 +139,7 @@ def verify(settings: Settings, told: dict[str, Any]) -> Verification:
     except (KeyError, TypeError, ValueError) as error:
         raise Fatal(f"the dossier is damaged: {type(error).__name__} at {error}") from error
     with connect(settings) as client:
-        found = document(settings, evaluate_snapshot(settings, client, snapshot, terms))
+        found = document(evaluate_snapshot(settings, client, snapshot, terms))
     return _compare(told, found)
 
 
@@ -160,6 +158,7 @@ def _again(told: dict[str, Any]) -> tuple[Snapshot, Terms]:
         data["rule_set_version"],
         data["feature_spec_version"],
         data["models"],
+        data["longest_plan"],
         data["rows_of_other_rules"],
         {int(partition): end for partition, end in data["score_ends"].items()},
         {int(partition): end for partition, end in data["outcome_ends"].items()},

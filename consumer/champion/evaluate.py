@@ -13,6 +13,7 @@ import numpy as np
 from clickhouse_connect.driver.client import Client
 
 from consumer.champion.policies import registered_at
+from consumer.champion.protected import ProtectedFeature, protected_features
 from consumer.champion.reasons import Example, explain_examples
 from consumer.champion.rows import Rows, read_rows
 from consumer.champion.scope import Scope, Snapshot, take_snapshot
@@ -24,7 +25,9 @@ from consumer.evaluation.multiplicity import Look
 from consumer.evaluation.policy import Policy, Targets, load_policy
 from consumer.evaluation.sample import Mask, Sample
 from consumer.evaluation.vintages import FollowUp
+from consumer.scoring.artifacts import load_model_set
 from consumer.scoring.manifest import read_proven
+from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.services.clickhouse import connect
 from consumer.settings import Settings
 
@@ -54,11 +57,13 @@ class Evaluated:
     terms: Terms
     snapshot: Snapshot
     began: datetime
-    """The midnight from which weeks are counted."""
+    """From when weeks are counted: what was asked for, or the midnight before the first transaction."""
     policy_registered_at: datetime | None
     evaluation: Evaluation
     examples: dict[int, Example]
     """The transactions that the ledger of disagreements names, by their position in the sample."""
+    protected: list[ProtectedFeature]
+    """Features of the models that rest on a protected basis."""
     declined_with_outcome: int
     digest: str
     """Of the columns of the sample."""
@@ -116,21 +121,32 @@ def evaluate_scope(settings: Settings, scope: Scope, terms: Terms, say: Say = la
 def evaluate_snapshot(
     settings: Settings, client: Client, snapshot: Snapshot, terms: Terms, say: Say = lambda *_: None
 ) -> Evaluated:
-    """The same of rows that are fixed: what a dossier is verified by."""
+    """The same of rows that are fixed: what a dossier is verified by. Raises ArtifactError when the models cannot be
+    loaded.
+    """
+    predictor = BNPLMultiModelPredictor(load_model_set(settings.artifacts_dir / snapshot.scope.artifact_version))
     rows = read_rows(client, snapshot, lambda count: say("reading", count))
     if not len(rows.sample):
         raise Fatal(_too_young(snapshot))
     began = _began(snapshot.scope, rows)
-    week = look_week(terms.policy, _whole_weeks(snapshot, rows, began))
+    week = look_week(terms.policy, _whole_weeks(snapshot, began))
     rows = _within(rows, began, max(week, 1))
     say("evaluating", len(rows.sample))
     earlier = [_look(rows, began, each, terms) for each in terms.policy.looks_at_weeks if each < week]
     found = evaluate(rows.sample, terms.policy, terms.targets, week, earlier=earlier, follow_up=_follow_up(rows))
     say("explaining", len(rows.sample))
-    examples = explain_examples(settings, client, snapshot, rows.sample, found)
+    examples = explain_examples(settings, client, snapshot, rows.sample, found, predictor)
     registered = registered_at(client, terms.policy_sha256)
     return Evaluated(
-        terms, snapshot, began, registered, found, examples, rows.declined_with_outcome, _digest(rows.sample)
+        terms,
+        snapshot,
+        began,
+        registered,
+        found,
+        examples,
+        protected_features(predictor),
+        rows.declined_with_outcome,
+        _digest(rows.sample),
     )
 
 
@@ -141,9 +157,9 @@ def _began(scope: Scope, rows: Rows) -> datetime:
     return first.replace(tzinfo=UTC)
 
 
-def _whole_weeks(snapshot: Snapshot, rows: Rows, began: datetime) -> int:
-    """Weeks of transactions that are old enough, all of them: the longest plan decides."""
-    wait = timedelta(days=int(rows.due_days.max()) + snapshot.horizon.grace_days)
+def _whole_weeks(snapshot: Snapshot, began: datetime) -> int:
+    """Weeks of transactions that are all old enough: the longest plan decides, also while it is too young itself."""
+    wait = timedelta(days=int(snapshot.horizon.due_days(snapshot.longest_plan)) + snapshot.horizon.grace_days)
     end = min(snapshot.scope.as_of - wait, snapshot.scope.period["until"])
     return max(0, (end - began) // timedelta(weeks=1))
 

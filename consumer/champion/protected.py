@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consumer.scoring.artifacts import load_model_set
 from consumer.scoring.predictor import BNPLMultiModelPredictor
-from consumer.settings import Settings
 from consumer.watch.trace.explain import linear_weights
 
 _PROTECTED = {
@@ -26,9 +24,8 @@ class ProtectedFeature:
     coefficients: dict[str, float | None]
 
 
-def protected_features(settings: Settings, artifact_version: str) -> list[ProtectedFeature]:
-    """Those that the model set takes. Raises ArtifactError when it cannot be loaded."""
-    predictor = BNPLMultiModelPredictor(load_model_set(settings.artifacts_dir / artifact_version))
+def protected_features(predictor: BNPLMultiModelPredictor) -> list[ProtectedFeature]:
+    """Those that its models take."""
     names = predictor.model_set.feature_names
     weights = linear_weights(predictor)
     return [

@@ -14,10 +14,9 @@ from consumer.contracts.events import EventReader
 from consumer.contracts.registry import schema_registry
 from consumer.contracts.schemas import WriterSchemas
 from consumer.contracts.transaction import FIELDS
-from consumer.errors import ArtifactError, BnplError
+from consumer.errors import BnplError
 from consumer.evaluation.evaluate import Evaluation
 from consumer.evaluation.sample import Sample
-from consumer.scoring.artifacts import load_model_set
 from consumer.scoring.predictor import BNPLMultiModelPredictor
 from consumer.services.clickhouse import errors_named
 from consumer.settings import Settings
@@ -54,7 +53,12 @@ class Example:
 
 
 def explain_examples(
-    settings: Settings, client: Client, snapshot: Snapshot, sample: Sample, found: Evaluation
+    settings: Settings,
+    client: Client,
+    snapshot: Snapshot,
+    sample: Sample,
+    found: Evaluation,
+    predictor: BNPLMultiModelPredictor,
 ) -> dict[int, Example]:
     """Name the ledger's examples, by their position in the sample.
 
@@ -63,9 +67,7 @@ def explain_examples(
     """
     asked = {int(sample.order[at]): (at, lone.model) for lone in found.disagreements for at in lone.examples}
     places = _places(client, snapshot, list(asked))
-    reasons = _Reasons(settings, snapshot.scope.artifact_version).of(
-        {order: (place, asked[order][1]) for order, (_, place) in places.items()}
-    )
+    reasons = _reasons(settings, predictor, {order: (place, asked[order][1]) for order, (_, place) in places.items()})
     return {
         asked[order][0]: Example(transaction_id, asked[order][1], *reasons[order])
         for order, (transaction_id, _) in places.items()
@@ -82,33 +84,26 @@ def _places(client: Client, snapshot: Snapshot, orders: list[int]) -> dict[int, 
 Explained = tuple[list[Reason], str | None]
 
 
-class _Reasons:
-    """Reads transactions again and takes one model's score of each apart."""
-
-    def __init__(self, settings: Settings, artifact_version: str) -> None:
-        self._settings, self._artifact = settings, artifact_version
-
-    def of(self, wanted: dict[int, tuple[Coordinates, str]]) -> dict[int, Explained]:
-        try:
-            predictor = BNPLMultiModelPredictor(load_model_set(self._settings.artifacts_dir / self._artifact))
-        except ArtifactError as error:
-            return dict.fromkeys(wanted, ([], f"the models cannot be loaded: {error}"))
-        registry = schema_registry(self._settings)
-        transactions = EventReader(WriterSchemas("transaction", registry), FIELDS)
-        try:
-            with TopicReader(self._settings) as reader:
-                held = {topic: reader.held(topic) for topic in {place.topic for place, _ in wanted.values()}}
-                return {
-                    key: _explained(predictor, transactions, reader, place, model)
-                    if _is_held(place, held[place.topic])
-                    else ([], _GONE)
-                    for key, (place, model) in wanted.items()
-                }
-        except BnplError as error:
-            return dict.fromkeys(wanted, ([], f"the transactions cannot be read again: {error}"))
-        finally:
-            if registry is not None:
-                registry.close()
+def _reasons(
+    settings: Settings, predictor: BNPLMultiModelPredictor, wanted: dict[int, tuple[Coordinates, str]]
+) -> dict[int, Explained]:
+    """Read the transactions again and take one model's score of each apart."""
+    registry = schema_registry(settings)
+    transactions = EventReader(WriterSchemas("transaction", registry), FIELDS)
+    try:
+        with TopicReader(settings) as reader:
+            held = {topic: reader.held(topic) for topic in {place.topic for place, _ in wanted.values()}}
+            return {
+                key: _explained(predictor, transactions, reader, place, model)
+                if _is_held(place, held[place.topic])
+                else ([], _GONE)
+                for key, (place, model) in wanted.items()
+            }
+    except BnplError as error:
+        return dict.fromkeys(wanted, ([], f"the transactions cannot be read again: {error}"))
+    finally:
+        if registry is not None:
+            registry.close()
 
 
 def _explained(

@@ -107,7 +107,7 @@ def _rows(table: pa.Table | None, snapshot: Snapshot) -> Rows:
 
     seen, approved = column("seen", np.bool_), column("approved", np.bool_)
     _, customers = np.unique(column("customer", np.uint64), return_inverse=True)
-    amount = column("amount", np.float64)
+    amount, plans = column("amount", np.float64), column("installment_count", np.int64)
     sample = Sample(
         order=column("row_order", np.uint64),
         customer=customers.astype(np.int64, copy=False),
@@ -123,11 +123,10 @@ def _rows(table: pa.Table | None, snapshot: Snapshot) -> Rows:
         probability={name: kind == "probability" for name, kind in snapshot.models.items()},
         segments={
             "amount": _bands(amount, _AMOUNT_BANDS),
-            "instalments": _plans(column("installment_count", np.int64)),
+            "instalments": _plans(plans),
         },
     )
-    horizon, plans = snapshot.horizon, column("installment_count", np.int64)
-    due = np.full(len(sample), horizon.days) if horizon.days else plans * (horizon.days_per_instalment or 0)
+    due = snapshot.horizon.due_days(plans)
     default_days = column("days_to_resolution", np.int64)
     return Rows(sample, due, default_days, int(np.count_nonzero(seen & ~approved)))
 

@@ -17,7 +17,7 @@ _FAR = datetime(2299, 1, 1, tzinfo=UTC)
 _DAY_MS = 86_400_000
 
 _IDENTITIES = """
-SELECT rule_set_version, feature_spec_version, count(), max(event_time) AS newest
+SELECT rule_set_version, feature_spec_version, count(), max(installment_count), max(event_time) AS newest
 FROM shadow_scores FINAL
 WHERE artifact_version = {artifact:String}
   AND event_time >= {since:DateTime64(3)} AND event_time < {until:DateTime64(3)}
@@ -63,6 +63,8 @@ class Snapshot:
     feature_spec_version: str
     models: dict[str, str]
     """Kind of its score (`probability`, …) by model, in the events' order."""
+    longest_plan: int
+    """Most instalments of any transaction of the period, old enough or not."""
     other_identities: int
     """Rows of the same model set and period under other rules or another feature spec: not evaluated."""
     score_ends: dict[int, int]
@@ -92,7 +94,7 @@ def take_snapshot(client: Client, scope: Scope, horizon: Horizon) -> Snapshot:
         identities = client.query(_IDENTITIES, period).result_rows
         if not identities:
             raise Fatal(_nothing(client, scope))
-        rules, features, *_ = identities[0]
+        rules, features, _, longest_plan, _ = identities[0]
         told = client.query(_MODELS, {**period, "rules": rules, "features": features}).result_rows
         score_ends = _ends(client, "shadow", "shadow_scores")
         outcome_ends = _ends(client, "outcome", "outcomes")
@@ -105,7 +107,8 @@ def take_snapshot(client: Client, scope: Scope, horizon: Horizon) -> Snapshot:
         rules,
         features,
         models,
-        sum(count for _, _, count, _ in identities[1:]),
+        longest_plan,
+        sum(count for _, _, count, *_ in identities[1:]),
         score_ends,
         outcome_ends,
     )

@@ -50,7 +50,7 @@ def make(output: Path, **scope: Any) -> None:
     settings = load_settings()
     logs.configure("critical", "dossier")
     interrupt_on_terminate()
-    told = dossier.document(settings, evaluated_scope(settings, **scope))
+    told = dossier.document(evaluated_scope(settings, **scope))
     content = dossier.to_bytes(told)
     try:
         output.with_suffix(".json").write_bytes(content)

@@ -60,7 +60,7 @@ def command(as_json: bool, html: Path | None, **scope: Any) -> None:
     logs.configure("critical", "evaluate")
     interrupt_on_terminate()
     evaluated = evaluated_scope(settings, **scope)
-    told = document(settings, evaluated)
+    told = document(evaluated)
     if html is not None:
         from consumer.champion.report.html import write_html  # matplotlib takes a second to load
 

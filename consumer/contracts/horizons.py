@@ -44,6 +44,14 @@ class Horizon(_Strict):
             raise ValueError("needs exactly one of days and days_per_instalment")
         return self
 
+    def due_days(self, instalments: npt.ArrayLike) -> Days:
+        """Days after the checkout on which the label is due, by each transaction's number of instalments."""
+        plans = np.asarray(instalments, np.int64)
+        if self.days_per_instalment is None:
+            return np.full(plans.shape, self.days, np.int64)
+        due: Days = plans * self.days_per_instalment
+        return due
+
 
 class _HorizonFile(_Strict):
     version: Annotated[str, Field(min_length=1)]
@@ -98,12 +106,8 @@ class Horizons:
             raise ArtifactError(f"{self.version} has no horizon {label}; it has {', '.join(self._by_label)}") from None
 
     def due_days(self, label: str, instalments: npt.ArrayLike) -> Days:
-        """Days after the checkout on which each transaction's label is due, by its number of instalments."""
-        horizon, plans = self[label], np.asarray(instalments, np.int64)
-        if horizon.days_per_instalment is None:
-            return np.full(plans.shape, horizon.days, np.int64)
-        due: Days = plans * horizon.days_per_instalment
-        return due
+        """The same of the horizon with this label."""
+        return self[label].due_days(instalments)
 
     def mature(self, label: str, event_time: npt.ArrayLike, instalments: npt.ArrayLike, as_of: datetime) -> Mask:
         """Which transactions are old enough at `as_of`: due day and grace are over.

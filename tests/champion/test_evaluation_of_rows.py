@@ -115,6 +115,17 @@ def test_a_day_in_the_past_sees_what_was_known_then(history: History) -> None:
     assert all("first look is after 4" in each.why for each in found.verdicts)
 
 
+def test_weeks_of_the_full_term_wait_for_the_longest_plan(history: History) -> None:
+    """Else the first weeks would be judged by short plans alone, for those are old enough first."""
+    longest = max(history.events.column("installment_count").to_pylist())
+    assert longest > 4
+    short = history.evaluated(FIRST + timedelta(days=14 * 4 + 7 + 14), label="full_term").evaluation
+    assert short.rows.transactions > 0
+    assert short.rows.week == 0
+    whole = history.evaluated(FIRST + timedelta(days=14 * longest + 7 + 14), label="full_term").evaluation
+    assert whole.rows.week == 2
+
+
 def test_a_correction_counts_from_the_day_it_was_observed(history: History, client: Client) -> None:
     """Also when it was stored long before: in the tables its time is told by its source."""
     before = history.evaluated(label="d42", as_of=MATURE + timedelta(days=30))
@@ -164,7 +175,7 @@ def test_a_dossier_is_verified_also_when_more_came_in_and_a_changed_number_is_fo
     history: History, client: Client, controller: ShadowModeController
 ) -> None:
     settings = history.settings
-    told = json.loads(dossier.to_bytes(dossier.document(settings, history.evaluated())))
+    told = json.loads(dossier.to_bytes(dossier.document(history.evaluated())))
     more = transactions(500, 10, seed=77)
     store_scores(client, settings, controller, more, first_offset=10**6)
     found = dossier.verify(settings, told)
@@ -179,7 +190,7 @@ def test_a_dossier_is_verified_also_when_more_came_in_and_a_changed_number_is_fo
 
 
 def test_the_reports_say_what_the_dossier_says(history: History) -> None:
-    told = dossier.document(history.settings, history.evaluated())
+    told = dossier.document(history.evaluated())
     for text in (markdown(told), html(told)):
         assert told["recommendation"]["sentences"][0] in text
         assert "customer_age_bracket_encoded" in text

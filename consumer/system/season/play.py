@@ -129,7 +129,7 @@ class Season:
     def _end(self, flow: Flow, weeks: list[Week], say: Callable[[str], None]) -> Ending:
         evaluated = [each.evaluated for each in weeks if each.evaluated][-1]
         say("writing dossier and report")
-        told = dossier.document(self._settings, evaluated)
+        told = dossier.document(evaluated)
         file, report = (self._settings.state_dir / name for name in ("dossier.json", "report.html"))
         file.write_bytes(dossier.to_bytes(told))
         file.with_suffix(".md").write_text(markdown(told))
