@@ -16,7 +16,7 @@ setup: .venv/.ready ## Make .venv from the lock file and fetch Kafka's jars (the
 		{ echo "error: Python 3.11 or newer is needed; name one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || \
 		{ echo "error: this Python cannot make virtual environments (on Debian: the package python3-venv)" >&2; exit 1; }
-	@echo "installing the locked dependencies into .venv (once; 1.7 GB on disk, a minute or two)"
+	@echo "installing the locked dependencies into .venv (once; 2 GB on disk, a minute or two)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(SHADOW) fetch
