@@ -14,7 +14,8 @@
         ├── DeadLetterLimit      too many bad records: a bad deploy must not drain a topic
         ├── OffsetsLost          a group is beyond the end of its topic, which was made anew or lost records
         ├── Fenced               another instance took over this transactional id
-        └── Outrun               another promotion was written first
+        ├── Outrun               another promotion was written first
+        └── NothingToEvaluate    no scores, or none old enough yet: time will tell
 
 Anything else that is raised is a bug of ours: it stops the process and is never dead-lettered.
 """
@@ -90,3 +91,7 @@ class Fenced(Fatal):
 
 class Outrun(Fatal):
     """Another promotion was written first: this one was made from a state that is gone."""
+
+
+class NothingToEvaluate(Fatal):
+    """There are no scores of what is asked for, or none is old enough for its label."""

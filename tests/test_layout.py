@@ -27,6 +27,9 @@ ORDER = [
     "watch",
     "champion",
     "research",
+    "views",
+    "api",
+    "dashboard",
     "system",
     "cli",
 ]

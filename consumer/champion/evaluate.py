@@ -18,7 +18,7 @@ from consumer.champion.reasons import Example, explain_examples
 from consumer.champion.rows import Rows, read_rows
 from consumer.champion.scope import Scope, Snapshot, take_snapshot
 from consumer.contracts.horizons import Horizon, Horizons
-from consumer.errors import ArtifactError, Fatal
+from consumer.errors import ArtifactError, NothingToEvaluate
 from consumer.evaluation.evaluate import Evaluation, evaluate
 from consumer.evaluation.looks import look_at, look_week
 from consumer.evaluation.multiplicity import Look
@@ -112,7 +112,7 @@ def _targets(content: bytes, path: Path) -> Targets:
 
 
 def evaluate_scope(settings: Settings, scope: Scope, terms: Terms, say: Say = lambda *_: None) -> Evaluated:
-    """Read and judge what the scope asks for. Raises Fatal for nothing to evaluate, or ClickHouseUnavailable."""
+    """Read and judge what the scope asks for. Raises NothingToEvaluate, ClickHouseUnavailable or Fatal."""
     with connect(settings) as client:
         snapshot = take_snapshot(client, scope, terms.horizon)
         return evaluate_snapshot(settings, client, snapshot, terms, say)
@@ -127,7 +127,7 @@ def evaluate_snapshot(
     predictor = BNPLMultiModelPredictor(load_model_set(settings.artifacts_dir / snapshot.scope.artifact_version))
     rows = read_rows(client, snapshot, lambda count: say("reading", count))
     if not len(rows.sample):
-        raise Fatal(_too_young(snapshot))
+        raise NothingToEvaluate(_too_young(snapshot))
     began = _began(snapshot.scope, rows)
     week = look_week(terms.policy, _whole_weeks(snapshot, began))
     rows = _within(rows, began, max(week, 1))
@@ -159,8 +159,7 @@ def _began(scope: Scope, rows: Rows) -> datetime:
 
 def _whole_weeks(snapshot: Snapshot, began: datetime) -> int:
     """Weeks of transactions that are all old enough: the longest plan decides, also while it is too young itself."""
-    wait = timedelta(days=int(snapshot.horizon.due_days(snapshot.longest_plan)) + snapshot.horizon.grace_days)
-    end = min(snapshot.scope.as_of - wait, snapshot.scope.period["until"])
+    end = min(snapshot.scope.as_of - snapshot.wait, snapshot.scope.period["until"])
     return max(0, (end - began) // timedelta(weeks=1))
 
 

@@ -16,6 +16,8 @@ from consumer.champion.scope import Snapshot
 from consumer.evaluation.sample import Sample, Segment
 from consumer.services.clickhouse import errors_named
 
+APPROVED = "coalesce(checkout_decision, decision, business_decision) = 'approve'"
+"""What really was decided: what checkout says of itself, else what stood."""
 _SCORE = "models.score[indexOf(models.name, {{model_{at}:String}})] AS score_{at}"
 _ROWS = """
 WITH known AS (
@@ -32,12 +34,11 @@ SELECT
   installment_count,
   toInt8(indexOf(['low', 'medium', 'high'], business_risk_flag) - 1) AS rules_flag,
   business_risk_score AS rules_score,
-  coalesce(checkout_decision, decision, business_decision) = 'approve' AS approved,
+  {approved} AS approved,
   ifNull(approval_propensity, 1.) AS propensity,
   known.seen AS seen,
   known.defaulted AS defaulted,
-  ifNull(known.days, 0) AS days_to_resolution,
-  {scores}
+  ifNull(known.days, 0) AS days_to_resolution{scores}
 FROM (
   SELECT * FROM shadow_scores FINAL
   WHERE artifact_version = {{artifact:String}} AND rule_set_version = {{rules:String}}
@@ -69,11 +70,14 @@ class Rows:
 
 
 def statement(snapshot: Snapshot) -> str:
-    """The SQL that reads the rows; `snapshot.parameters()` and `model_0`, `model_1`, … fill it."""
+    """The SQL that reads the rows; `snapshot.parameters()` and `model_0`, `model_1`, … fill it. Without models it reads
+    no scores.
+    """
     return _ROWS.format(
-        scores=",\n  ".join(_SCORE.format(at=at) for at in range(len(snapshot.models))),
-        score_ends=_bounded("shadow", snapshot.score_ends),
-        outcome_ends=_bounded("outcome", snapshot.outcome_ends),
+        approved=APPROVED,
+        scores="".join(f",\n  {_SCORE.format(at=at)}" for at in range(len(snapshot.models))),
+        score_ends=bounded("shadow", snapshot.score_ends),
+        outcome_ends=bounded("outcome", snapshot.outcome_ends),
     )
 
 
@@ -146,7 +150,7 @@ def _plans(instalments: npt.NDArray[np.int64]) -> Segment:
     return Segment(np.where(known, at, len(_PLANS)).astype(np.int32), (*map(str, _PLANS), "other"))
 
 
-def _bounded(place: str, ends: dict[int, int]) -> str:
+def bounded(place: str, ends: dict[int, int]) -> str:
     """A condition: in a partition that there was, at or before its last offset."""
     known = [f"{place}_partition = {partition} AND {place}_offset <= {end}" for partition, end in sorted(ends.items())]
     return "(" + " OR ".join(known or ["false"]) + ")"

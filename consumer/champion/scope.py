@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
 from consumer.contracts.horizons import Horizon
-from consumer.errors import Fatal
+from consumer.errors import NothingToEvaluate
 from consumer.services.clickhouse import errors_named
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,6 +72,11 @@ class Snapshot:
     outcome_ends: dict[int, int]
     """Last outcome_offset by outcome_partition."""
 
+    @property
+    def wait(self) -> timedelta:
+        """How long after its checkout a transaction of the longest plan is old enough."""
+        return timedelta(days=int(self.horizon.due_days(self.longest_plan)) + self.horizon.grace_days)
+
     def parameters(self) -> dict[str, Any]:
         """What the statements of `rows` are asked with."""
         horizon = self.horizon
@@ -88,12 +93,12 @@ class Snapshot:
 
 
 def take_snapshot(client: Client, scope: Scope, horizon: Horizon) -> Snapshot:
-    """Fix what is read. Raises Fatal when there is nothing to evaluate, naming what there is instead."""
+    """Fix what is read. Raises NothingToEvaluate, naming what there is instead."""
     period = {"artifact": scope.artifact_version, **scope.period}
     with errors_named():
         identities = client.query(_IDENTITIES, period).result_rows
         if not identities:
-            raise Fatal(_nothing(client, scope))
+            raise NothingToEvaluate(_nothing(client, scope))
         rules, features, _, longest_plan, _ = identities[0]
         told = client.query(_MODELS, {**period, "rules": rules, "features": features}).result_rows
         score_ends = _ends(client, "shadow", "shadow_scores")

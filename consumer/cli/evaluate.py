@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import click
 
 from consumer import logs
-from consumer.champion.dossier import document
+from consumer.champion import evaluations
+from consumer.champion.dossier import document, to_bytes
 from consumer.champion.evaluate import Evaluated, evaluate_scope, read_terms
 from consumer.champion.scope import Scope
 from consumer.cli.evaluate_report import report
@@ -18,6 +18,7 @@ from consumer.cli.progress import progress
 from consumer.cli.signals import interrupt_on_terminate
 from consumer.cli.when import Since
 from consumer.clock import utc_now
+from consumer.services.clickhouse import connect
 from consumer.settings import Settings, load_settings
 
 Options = dict[str, Any]
@@ -39,8 +40,9 @@ def scope_options(command: Any) -> Any:
 @click.command("evaluate")
 @scope_options
 @click.option("--json", "as_json", is_flag=True, help="For programs: the dossier as one JSON object.")
+@click.option("--store", is_flag=True, help="Also keep it in ClickHouse, where API and dashboard find it.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report with plots there.")
-def command(as_json: bool, html: Path | None, **scope: Any) -> None:
+def command(as_json: bool, store: bool, html: Path | None, **scope: Any) -> None:
     """Compare every model with the rules, and with the champion, on the same transactions whose outcome is known.
 
     A transaction counts when its label horizon and grace are over, and only with what was known by --as-of. Models
@@ -61,12 +63,15 @@ def command(as_json: bool, html: Path | None, **scope: Any) -> None:
     interrupt_on_terminate()
     evaluated = evaluated_scope(settings, **scope)
     told = document(evaluated)
+    if store:
+        with connect(settings) as client:
+            evaluations.store(client, told)
     if html is not None:
         from consumer.champion.report.html import write_html  # matplotlib takes a second to load
 
         write_html(told, html)
         click.echo(f"report: {html}", err=True)
-    click.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else report(told))
+    click.echo(to_bytes(told) if as_json else report(told), nl=not as_json)
 
 
 def evaluated_scope(

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from consumer.evaluation.outcomes import quantile
 from consumer.evaluation.sample import Floats, Mask
 
+Counts = npt.NDArray[np.int64]
+Sums = npt.NDArray[Any]
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -26,18 +29,29 @@ class Rate:
 def rates(
     codes: npt.NDArray[np.integer[Any]], groups: int, defaulted: Mask, weight: Floats, confidence: float
 ) -> list[Rate]:
-    """Of every group 0 … groups-1, with Wilson's interval on the effective number of rows (Kish)."""
-    rows = np.bincount(codes, minlength=groups)
-    defaults = np.bincount(codes[defaulted], minlength=groups)
-    total = np.bincount(codes, weight, groups)
-    bad = np.bincount(codes[defaulted], weight[defaulted], groups)
-    squares = np.bincount(codes, np.square(weight), groups)
+    """Of every group 0 … groups-1."""
+    return rates_of(
+        np.bincount(codes, minlength=groups),
+        np.bincount(codes[defaulted], minlength=groups),
+        np.bincount(codes, weight, groups),
+        np.bincount(codes[defaulted], weight[defaulted], groups),
+        np.bincount(codes, np.square(weight), groups),
+        confidence,
+    )
+
+
+def rates_of(
+    rows: Counts, defaults: Counts, weight: Sums, defaulted_weight: Sums, squares: Sums, confidence: float
+) -> list[Rate]:
+    """The same of counts and sums by group, with Wilson's interval on the effective number of rows (Kish); `squares`
+    are the sums of squared weights.
+    """
     with np.errstate(invalid="ignore"):
-        share, size = np.minimum(bad / total, 1.0), total**2 / squares
+        share, size = np.minimum(defaulted_weight / weight, 1.0), weight**2 / squares
     low, high = wilson(share, size, confidence)
     return [
         Rate(int(rows[g]), int(defaults[g]), *(float(each[g]) if rows[g] else None for each in (share, low, high)))
-        for g in range(groups)
+        for g in range(len(rows))
     ]
 
 

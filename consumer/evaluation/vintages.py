@@ -51,8 +51,13 @@ class Curve:
     interval_high: list[float | None]
 
 
+def monday(week: int) -> datetime:
+    """Midnight at which a week (of `weeks_of`) begins."""
+    return _FIRST_MONDAY + timedelta(weeks=week)
+
+
 def iso_week(week: int) -> str:
-    year, number, _ = (_FIRST_MONDAY + timedelta(weeks=week)).isocalendar()
+    year, number, _ = monday(week).isocalendar()
     return f"{year}-W{number:02d}"
 
 

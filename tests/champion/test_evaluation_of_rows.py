@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from clickhouse_connect.driver.client import Client
-from harness import Commands, fresh_settings
+from harness import Command, Commands, fresh_settings
 from history import BEGAN, store_outcomes, transactions
 from sklearn.metrics import roc_auc_score
 
-from consumer.champion import dossier
+from consumer.champion import dossier, evaluations
 from consumer.champion.evaluate import Evaluated, evaluate_scope, read_terms
 from consumer.champion.policies import register
 from consumer.champion.report.html import html
@@ -220,6 +221,41 @@ def test_the_commands(history: History, commands: Commands, tmp_path: Path) -> N
     verified = commands.run(history.settings, "dossier", "verify", str(tmp_path / "made.json"))
     assert verified.process.returncode == 0, verified.output
     assert "computed again and are the same" in verified.output
+
+
+def test_an_evaluation_is_stored_as_it_was_printed_and_found_by_its_day(
+    history: History, client: Client, commands: Commands
+) -> None:
+    week = timedelta(weeks=1)
+
+    def printed(as_of: datetime) -> Command:
+        when = ("--as-of", as_of.isoformat(), "--label", "d42")
+        ran = commands.run(history.settings, "evaluate", *when, "--store", "--json")
+        assert ran.process.returncode == 0, ran.output
+        return ran
+
+    def newest(as_of: datetime) -> evaluations.Stored:
+        found = evaluations.newest(client, "v1", "d42", as_of)
+        assert found is not None
+        return found
+
+    early, late = printed(MATURE + 2 * week), printed(MATURE + 3 * week)
+    found = newest(MATURE + 2 * week)
+    assert found.document == json.loads(early.output)
+    assert found.listed.sha256 == hashlib.sha256(early.log.read_bytes()).hexdigest()
+    assert found.listed.says.startswith("Nobody may be promoted on this: the policy decides by d28")
+    assert found.listed.promote is None
+    assert newest(MATURE + 9 * week).document == json.loads(late.output)
+    assert newest(MATURE + 2.5 * week) == found
+    assert evaluations.newest(client, "v1", "d42", MATURE) is None
+    assert evaluations.newest(client, "v9", "d42", MATURE + 9 * week) is None
+    again = printed(MATURE + 2 * week)
+    assert newest(MATURE + 2 * week).document == json.loads(again.output)
+    listed = evaluations.stored(client, "v1", "d42")
+    assert [each.as_of for each in listed] == [MATURE + 3 * week, MATURE + 2 * week]
+    assert listed[1] == newest(MATURE + 2 * week).listed
+    assert evaluations.stored(client, label="d42", most=1) == listed[:1]
+    assert evaluations.stored(client, "v9") == []
 
 
 def test_what_cannot_be_evaluated_is_named(history: History) -> None:

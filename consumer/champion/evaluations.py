@@ -1,0 +1,134 @@
+"""Stored evaluations: what pages, API and gauges show, so that they say what `bnpl-shadow evaluate` said.
+
+Append-only. The newest `evaluated_at` of the same artifact version, label and `as_of` counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from consumer.champion.dossier import to_bytes
+from consumer.champion.report.wording import headline
+from consumer.services.clickhouse import errors_named
+
+TABLE = "evaluations"
+_COLUMNS = (
+    "artifact_version",
+    "label",
+    "as_of",
+    "evaluated_at",
+    "since",
+    "until",
+    "promote",
+    "says",
+    "sha256",
+)
+_NEWEST = f"""
+SELECT {", ".join(_COLUMNS)}, document FROM {TABLE}
+WHERE artifact_version = {{artifact:String}} AND label = {{label:String}}
+  AND as_of <= fromUnixTimestamp64Micro({{as_of:Int64}}, 'UTC')
+ORDER BY as_of DESC, evaluated_at DESC LIMIT 1
+"""  # noqa: S608
+_LISTED = f"""
+SELECT {", ".join(_COLUMNS)} FROM {TABLE}
+WHERE ({{artifact:String}} = '' OR artifact_version = {{artifact:String}})
+  AND ({{label:String}} = '' OR label = {{label:String}})
+ORDER BY as_of DESC, evaluated_at DESC LIMIT 1 BY artifact_version, label, as_of LIMIT {{most:UInt32}}
+"""  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A stored evaluation without its figures."""
+
+    artifact_version: str
+    label: str
+    as_of: datetime
+    evaluated_at: datetime
+    since: datetime | None
+    until: datetime | None
+    """Bounds of the transactions that were asked for; None did not bound them."""
+    promote: str | None
+    """The model that may be promoted on it, if any."""
+    says: str
+    """What it comes to, in a sentence."""
+    sha256: str
+    """Of the file that `evaluate --json` or `dossier make` writes of it."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An evaluation with all of its figures."""
+
+    listed: Listed
+    document: dict[str, Any]
+    """As `champion.dossier.document` made it."""
+
+
+def store(client: Client, document: dict[str, Any]) -> Listed:
+    """Add an evaluation (of `champion.dossier.document`). Raises ClickHouseUnavailable or Fatal."""
+    content = to_bytes(document)
+    listed = _described(document, hashlib.sha256(content).hexdigest())
+    row = [*(getattr(listed, name) for name in _COLUMNS), content.decode()]
+    with errors_named():
+        client.insert(TABLE, [row], column_names=[*_COLUMNS, "document"])
+    return listed
+
+
+def newest(client: Client, artifact_version: str, label: str, as_of: datetime) -> Stored | None:
+    """The evaluation with the newest as_of that is not after `as_of`; None when there is none.
+
+    Raises ClickHouseUnavailable or Fatal.
+    """
+    asked = {"artifact": artifact_version, "label": label, "as_of": _microseconds(as_of)}
+    with errors_named():
+        rows = client.query(_NEWEST, asked).result_rows
+    return Stored(_listed(rows[0][:-1]), json.loads(rows[0][-1])) if rows else None
+
+
+def stored(
+    client: Client, artifact_version: str | None = None, label: str | None = None, most: int = 500
+) -> list[Listed]:
+    """What there is, the newest as_of first; of all artifact versions and labels unless told.
+
+    Raises ClickHouseUnavailable or Fatal.
+    """
+    asked = {"artifact": artifact_version or "", "label": label or "", "most": most}
+    with errors_named():
+        return [_listed(row) for row in client.query(_LISTED, asked).result_rows]
+
+
+def _described(document: dict[str, Any], sha256: str) -> Listed:
+    question = document["question"]
+    return Listed(
+        artifact_version=question["artifact_version"],
+        label=question["label"],
+        as_of=datetime.fromisoformat(question["as_of"]),
+        evaluated_at=datetime.fromisoformat(document["made_at"]),
+        since=question["since"] and datetime.fromisoformat(question["since"]),
+        until=question["until"] and datetime.fromisoformat(question["until"]),
+        promote=document["recommendation"]["promote"],
+        says=headline(document)[0],
+        sha256=sha256,
+    )
+
+
+def _listed(row: Sequence[Any]) -> Listed:
+    return Listed(*(_plain(value) for value in row))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):  # a FixedString
+        return value.decode()
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
