@@ -346,6 +346,7 @@ def read_topic(settings: Settings, topic: str) -> list[Message]:
             "enable.partition.eof": True,
             "enable.auto.commit": False,
             "fetch.message.max.bytes": 4 * 1024 * 1024,
+            "fetch.wait.max.ms": 10,  # how long the broker takes to say that there is no more
         }
     )
     try:

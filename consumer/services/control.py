@@ -33,6 +33,7 @@ log = get_logger(__name__)
 
 _PARTITION = 0
 _POLL_SECONDS = 0.1
+_ANSWER_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _FIRST_READ_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
@@ -53,12 +54,22 @@ class _Tail:
     """The topic's records from the beginning on, as they come. A context manager, for one thread."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises KafkaUnavailable when no broker answers."""
         self._consumer = made(Consumer, consumer_config(settings, "bnpl-control", "classic") | _FETCH)
         self._place = TopicPartition(settings.topic_control, _PARTITION, OFFSET_BEGINNING)
+        self._know_leader(settings.topic_control)
         self._consumer.assign([self._place])
         self._next = 0
         self.at_end = False
         """Whether the last look found all that was ever written to be read or aborted."""
+
+    def _know_leader(self, topic: str) -> None:
+        """A client that is to read from where it knows no leader looks for one only half a second later."""
+        try:
+            self._consumer.list_topics(topic, _ANSWER_SECONDS)
+        except KafkaException as error:
+            self._consumer.close()
+            raise as_error(error) from error
 
     def next(self, seconds: float) -> Any | None:
         """The next record; None when there is none yet. Raises KafkaUnavailable or Fatal, then it is of no more use."""
