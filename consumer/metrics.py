@@ -1,8 +1,8 @@
 """Every metric that the services export, in one closed list: `docs/metrics.md` repeats it, `/metrics` is held to it.
 
 Base units; a label holds a name from a closed set, never an id. `lane` is what a process does: `shadow` scores,
-`sink` stores, `reconcile` proves, `drift` compares with training. Each exports the whole list; what a lane has no use
-for stays empty.
+`sink` stores, `reconcile` proves, `drift` compares with training, `evaluate` with outcomes. Each exports the whole
+list; what a lane has no use for stays empty.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
-Lane = Literal["shadow", "sink", "reconcile", "drift"]
+Lane = Literal["shadow", "sink", "reconcile", "drift", "evaluate"]
 Labels = tuple[str, ...]
 
 STAGES = (
@@ -241,6 +241,33 @@ class Metrics:
         self.drift_failures = self._counter(
             "bnpl_drift_failures_total", "Measurements of drift that ClickHouse did not answer."
         )
+
+        # outcomes
+        scorer = ("model", "label")
+        self.evaluation = Snapshot(
+            {
+                "bnpl_discrimination_ratio": (
+                    "Default rate of the high band over that of the low one, of the rules and of each model at their "
+                    "share; bound is estimate, low or high (95 %). Absent below the policy's minimum of defaults.",
+                    ("model", "label", "bound"),
+                ),
+                "bnpl_model_auc": ("Area under the ROC curve, of the rules too.", scorer),
+                "bnpl_model_brier": ("Brier score of scores that claim to be probabilities.", scorer),
+                "bnpl_model_oe_ratio": ("Observed defaults over those that the scores expect.", scorer),
+                "bnpl_outcome_coverage_ratio": (
+                    "Share of the approved transactions that are old enough whose outcome is known.",
+                    ("label",),
+                ),
+                "bnpl_evaluated_transactions": ("What these figures are of.", ("label",)),
+                "bnpl_evaluation_as_of_timestamp_seconds": ("As known when.", ("label",)),
+            }
+        )
+        self.registry.register(self.evaluation)
+        self.evaluate_failures = self._counter(
+            "bnpl_evaluate_failures_total", "Evaluations that ClickHouse did not answer."
+        )
+
+        # repeated jobs
         self.job_success = self._gauge(
             "bnpl_job_last_success_timestamp_seconds", "When a repeated job last did all of its work.", "job"
         )

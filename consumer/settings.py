@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     """The same for `bnpl-shadow reconcile --every`."""
     drift_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9653
     """The same for `bnpl-shadow drift --every`."""
+    evaluate_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9654
+    """The same for `bnpl-shadow evaluate --every`."""
     stuck_after_seconds: Positive = 60
     """Without progress for so long, and with records to read, a service is not alive."""
     lag_interval_ms: Annotated[int, Field(ge=100, le=20_000)] = 5000

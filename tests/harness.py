@@ -88,6 +88,7 @@ def fresh_settings(stack: LocalStack, state_dir: Path, **changes: Any) -> Iterat
             "score_metrics_port": 0,
             "sink_metrics_port": 0,
             "drift_metrics_port": 0,
+            "evaluate_metrics_port": 0,
             "lag_interval_ms": 500,
         }
         settings = Settings(**(given | changes))

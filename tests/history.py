@@ -17,9 +17,9 @@ from consumer.system.bench.history import store
 BEGAN = date(2026, 6, 1)
 
 
-def transactions(count: int, days: int, seed: int = 5) -> pa.RecordBatch:
+def transactions(count: int, days: int, seed: int = 5, began: date = BEGAN) -> pa.RecordBatch:
     """Simulated ones with what became of them, columns of `research.simulate.SCHEMA`."""
-    batches = list(simulate(SimulationConfig(count, seed, BEGAN, days)))
+    batches = list(simulate(SimulationConfig(count, seed, began, days)))
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 

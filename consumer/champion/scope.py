@@ -101,8 +101,7 @@ def take_snapshot(client: Client, scope: Scope, horizon: Horizon) -> Snapshot:
             raise NothingToEvaluate(_nothing(client, scope))
         rules, features, _, longest_plan, _ = identities[0]
         told = client.query(_MODELS, {**period, "rules": rules, "features": features}).result_rows
-        score_ends = _ends(client, "shadow", "shadow_scores")
-        outcome_ends = _ends(client, "outcome", "outcomes")
+        score_ends, outcome_ends = table_ends(client)
     models: dict[str, str] = {}
     for names, kinds in told:
         models |= {name: kind for name, kind in zip(names, kinds, strict=True) if name not in models}
@@ -117,6 +116,12 @@ def take_snapshot(client: Client, scope: Scope, horizon: Horizon) -> Snapshot:
         score_ends,
         outcome_ends,
     )
+
+
+def table_ends(client: Client) -> tuple[dict[int, int], dict[int, int]]:
+    """The last offset by partition of scores and of outcomes. Raises ClickHouseUnavailable or Fatal."""
+    with errors_named():
+        return _ends(client, "shadow", "shadow_scores"), _ends(client, "outcome", "outcomes")
 
 
 def _ends(client: Client, place: str, table: str) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from consumer import logs
 from consumer.champion import evaluations
 from consumer.champion.dossier import document, to_bytes
 from consumer.champion.evaluate import Evaluated, evaluate_scope, read_terms
+from consumer.champion.job import EvaluateJob
 from consumer.champion.scope import Scope
 from consumer.cli.evaluate_report import report
 from consumer.cli.progress import progress
@@ -20,6 +22,7 @@ from consumer.cli.when import Since
 from consumer.clock import utc_now
 from consumer.services.clickhouse import connect
 from consumer.settings import Settings, load_settings
+from consumer.watch.server import StatusServer
 
 Options = dict[str, Any]
 
@@ -40,9 +43,15 @@ def scope_options(command: Any) -> Any:
 @click.command("evaluate")
 @scope_options
 @click.option("--json", "as_json", is_flag=True, help="For programs: the dossier as one JSON object.")
+@click.option(
+    "--every",
+    type=click.FloatRange(1, 86_400),
+    metavar="SECONDS",
+    help="Be the job: evaluate as of now until stopped, at most so often, and store each result.",
+)
 @click.option("--store", is_flag=True, help="Also keep it in ClickHouse, where API and dashboard find it.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report with plots there.")
-def command(as_json: bool, store: bool, html: Path | None, **scope: Any) -> None:
+def command(as_json: bool, every: float | None, store: bool, html: Path | None, **scope: Any) -> None:
     """Compare every model with the rules, and with the champion, on the same transactions whose outcome is known.
 
     A transaction counts when its label horizon and grace are over, and only with what was known by --as-of. Models
@@ -56,11 +65,19 @@ def command(as_json: bool, store: bool, html: Path | None, **scope: Any) -> None
     continue      neither is shown yet, and looks are left
     inconclusive  neither is shown, and no look is left
 
+    With --every it judges by the policy's label, and makes no evaluation again while day, rows and terms are the same.
+    It shows gauges, /livez and /readyz on port BNPL_EVALUATE_METRICS_PORT; SIGTERM or Ctrl-C ends it at once.
+
     Exits 0 whatever the verdict is; 1 when there is nothing to evaluate, 75 when ClickHouse does not answer.
     """
     settings = load_settings()
-    logs.configure("critical", "evaluate")
     interrupt_on_terminate()
+    if every is not None:
+        if as_json or store or html or any(scope.values()):
+            raise click.UsageError("--every evaluates as of now by the policy, and stores: leave out the other options")
+        _repeat(settings, every)
+        return
+    logs.configure("critical", "evaluate")
     evaluated = evaluated_scope(settings, **scope)
     told = document(evaluated)
     if store:
@@ -72,6 +89,18 @@ def command(as_json: bool, store: bool, html: Path | None, **scope: Any) -> None
         write_html(told, html)
         click.echo(f"report: {html}", err=True)
     click.echo(to_bytes(told) if as_json else report(told), nl=not as_json)
+
+
+def _repeat(settings: Settings, every: float) -> None:
+    logs.configure(settings.log_level, "evaluate")
+    port = settings.evaluate_metrics_port
+    with (
+        suppress(KeyboardInterrupt),
+        StatusServer(settings.metrics_host, port, "BNPL_EVALUATE_METRICS_PORT") as server,
+    ):
+        job = EvaluateJob(settings)
+        server.show(job.metrics, job)
+        job.run(every)
 
 
 def evaluated_scope(

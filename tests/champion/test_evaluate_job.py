@@ -1,0 +1,159 @@
+"""`evaluate --every`: what it shows is what it stored, and it does no work twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from clickhouse_connect.driver.client import Client
+from harness import Commands, asked, eventually, fresh_settings
+from history import store_outcomes, transactions
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from consumer.champion import evaluations
+from consumer.champion.job import JOB, EvaluateJob
+from consumer.champion.policies import register
+from consumer.clock import utc_now
+from consumer.contracts.horizons import Horizons
+from consumer.contracts.outcome import SCHEMA as OUTCOME
+from consumer.metrics import Metrics
+from consumer.scoring.controller import ShadowModeController
+from consumer.services import clickhouse
+from consumer.services.rows import OUTCOMES
+from consumer.settings import Settings
+from consumer.stack.local import LocalStack
+from consumer.system.bench.history import store, store_scores
+
+BEGAN = utc_now().date() - timedelta(days=90)
+"""So that all are old enough for d28 today."""
+
+
+@pytest.fixture(scope="module")
+def history() -> pa.RecordBatch:
+    return transactions(20_000, 42, seed=11, began=BEGAN)
+
+
+@pytest.fixture(scope="module")
+def empty(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with fresh_settings(stack, tmp_path_factory.mktemp("job")) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def client(empty: Settings) -> Iterator[Client]:
+    with clickhouse.connect(empty) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def filled(empty: Settings, client: Client, history: pa.RecordBatch, controller: ShadowModeController) -> Settings:
+    store_scores(client, empty, controller, history)
+    store_outcomes(client, history, Horizons.load(empty.horizons_file))
+    register(client, empty.policy_file, datetime.fromisoformat(f"{BEGAN}T00:00:00+00:00"))
+    return empty
+
+
+def stored(client: Client) -> int:
+    return int(client.query("SELECT count() FROM evaluations").result_rows[0][0])
+
+
+def shown(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Every series of an evaluation: name and label values to its value."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in metrics.evaluation.collect()
+        for sample in family.samples
+    }
+
+
+def test_nothing_old_enough_is_a_state_and_no_error(empty: Settings, client: Client) -> None:
+    job = EvaluateJob(empty)
+    assert job.ready() == ["nothing was asked yet"]
+    assert job.once()
+    assert (job.ready(), job.live(), shown(job.metrics), stored(client)) == ([], [], {}, 0)
+    assert job.metrics.registry.get_sample_value("bnpl_job_last_success_timestamp_seconds", {"job": JOB})
+
+
+def test_it_stores_and_shows_and_evaluates_again_only_when_something_is_new(
+    filled: Settings, client: Client, history: pa.RecordBatch
+) -> None:
+    job = EvaluateJob(filled)
+    assert job.once()
+    assert job.once()
+    assert stored(client) == 1
+    first = evaluations.newest(client, "v1", "d28", utc_now())
+    assert first is not None
+    assert_shows(shown(job.metrics), first.document)
+
+    say_defaulted(client, history.filter(pc.equal(history.column("will_default"), False)).slice(0, 10))
+    assert job.once()
+    assert stored(client) == 2
+    second = evaluations.newest(client, "v1", "d28", utc_now())
+    assert second is not None
+    before, after = (each.document["evaluation"]["rows"]["defaults"] for each in (first, second))
+    assert after == before + 10
+
+    anew = EvaluateJob(filled)
+    assert anew.once()
+    assert stored(client) == 2
+    assert_shows(shown(anew.metrics), second.document)
+
+
+def assert_shows(series: dict[tuple[str, ...], float], told: dict[str, Any]) -> None:
+    figures = told["evaluation"]["scorers"]
+    assert set(figures) == {"rules", "ridge", "logistic", "elastic", "ensemble"}
+    for name, each in figures.items():
+        assert series["bnpl_model_auc", name, "d28"] == each["ranking"]["auc"]
+        for bound, key in (("estimate", "estimate"), ("low", "interval_low"), ("high", "interval_high")):
+            assert series["bnpl_discrimination_ratio", name, "d28", bound] == each["ratio"][key]
+    calibration = figures["ridge"]["calibration"]
+    assert series["bnpl_model_brier", "ridge", "d28"] == calibration["brier"]
+    assert series["bnpl_model_oe_ratio", "ridge", "d28"] == calibration["observed_expected"]["estimate"]
+    assert ("bnpl_model_brier", "rules", "d28") not in series
+    assert series["bnpl_outcome_coverage_ratio", "d28"] == told["evaluation"]["rows"]["coverage"]
+    assert series["bnpl_evaluated_transactions", "d28"] == told["evaluation"]["rows"]["evaluated"]
+    as_of = datetime.fromisoformat(told["question"]["as_of"]).timestamp()
+    assert series["bnpl_evaluation_as_of_timestamp_seconds", "d28"] == as_of
+
+
+def say_defaulted(client: Client, transactions: pa.RecordBatch) -> None:
+    """A newer version of each outcome says so."""
+    told = {
+        "label": "d28",
+        "defaulted": True,
+        "days_to_resolution": 28,
+        "observed_at": int((utc_now() - timedelta(days=1)).timestamp() * 1000),
+        "source": "test",
+        "version": 2,
+    }
+    rows = [told | {"transaction_id": each} for each in transactions.column("transaction_id").to_pylist()]
+    store(client, OUTCOMES, pa.RecordBatch.from_pylist(rows, OUTCOME), first_offset=10**8)
+
+
+def test_clickhouse_away_is_told_and_waited_for(empty: Settings) -> None:
+    job = EvaluateJob(empty.model_copy(update={"clickhouse_url": SecretStr("http://127.0.0.1:1/none")}))
+    assert not job.once()
+    assert job.ready() == ["ClickHouse does not answer"]
+    assert job.live() == []
+    assert job.metrics.registry.get_sample_value("bnpl_evaluate_failures_total") == 1
+
+
+def test_the_job_as_a_process_answers_and_sigterm_ends_it_at_once(filled: Settings, commands: Commands) -> None:
+    job = commands.start(filled, "evaluate", "--every", "3600")
+    eventually(lambda: asked(job, "readyz")[0] == 200, 60, lambda: job.output)
+    families = {each.name: each for each in text_string_to_metric_families(asked(job, "metrics")[1])}
+    assert families["bnpl_discrimination_ratio"].samples
+    assert asked(job, "livez")[0] == 200
+    job.terminate()
+    assert job.ended(5) == 0, job.output
+
+
+def test_it_takes_no_other_options(empty: Settings, commands: Commands) -> None:
+    refused = commands.run(empty, "evaluate", "--every", "60", "--label", "d42")
+    assert refused.process.returncode == 2
+    assert "leave out the other options" in refused.output
