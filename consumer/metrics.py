@@ -85,7 +85,7 @@ class Metrics:
                 ),
                 "bnpl_consumer_partition_status": ("0 OK, 1 WARN, 2 STOP, 3 STALL, 4 REWIND, 5 EXPIRED.", _PARTITION),
                 "bnpl_consumer_drain_eta_seconds": (
-                    "Seconds until the group has caught up at its rate; absent while it does not catch up.",
+                    "Seconds until the group has caught up at its rate; +Inf while it does not catch up.",
                     ("group", "topic"),
                 ),
                 "bnpl_topic_partitions": ("Partitions of a topic that this service reads.", ("topic",)),

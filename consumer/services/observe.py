@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumer.contracts.avro import Decoded, Rejected
+from consumer.contracts.events import LABEL_FIELDS
 from consumer.errors import BnplError
 from consumer.logs import get_logger
 from consumer.metrics import Metrics, total
@@ -52,6 +53,8 @@ class ScoreObserver:
         )
         for result in ("ok", "failed"):
             published.labels(topic, result)
+        for field in LABEL_FIELDS:  # so that the first one is seen to rise
+            metrics.label_leaks.labels(field)
         for entry in controller.predictor.model_set.models:
             metrics.switched_off.labels(entry.name).set(0)
 
