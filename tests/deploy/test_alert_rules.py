@@ -1,0 +1,76 @@
+"""Prometheus takes our rules; each alert fires and is silent where it should, leads somewhere, and can be asked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from exported import PROMETHEUS, faults, rules
+
+from consumer.settings import PROJECT
+
+ALERTS = rules("alert_rules.yml")
+RECORDED = rules("recording_rules.yml")
+CASES = sorted((PROMETHEUS / "tests").glob("*.yml"))
+RUNBOOK = (PROJECT / "docs" / "runbook.md").read_text()
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool: apt-get install prometheus")
+
+
+def promtool(*arguments: str) -> None:
+    done = subprocess.run(["promtool", *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_prometheus_takes_the_configuration_and_both_files_of_rules() -> None:
+    promtool("check", "config", "prometheus.yml")
+
+
+@needs_promtool
+def test_every_case_comes_out_as_it_says() -> None:
+    promtool("test", "rules", *map(str, CASES))
+
+
+def cases() -> Iterator[tuple[str, bool]]:
+    """Every case of an alert: its name, and whether it should fire."""
+    for file in CASES:
+        for test in yaml.safe_load(file.read_text())["tests"]:
+            for case in test.get("alert_rule_test", ()):
+                yield case["alertname"], bool(case.get("exp_alerts"))
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_an_alert_has_cases_of_both_kinds_and_a_section_of_the_runbook(alert: dict[str, Any]) -> None:
+    name = alert["alert"]
+    assert {fires for alertname, fires in cases() if alertname == name} == {True, False}
+    assert alert["labels"] == {"severity": alert["labels"]["severity"]}
+    assert alert["labels"]["severity"] in ("page", "ticket")
+    assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+    assert f"\n### {name}\n" in RUNBOOK
+
+
+def test_nothing_is_said_of_alerts_that_there_are_not() -> None:
+    names = [alert["alert"] for alert in ALERTS]
+    assert len(set(names)) == len(names)
+    assert {alertname for alertname, _ in cases()} == set(names)
+    assert re.findall(r"^### (Bnpl\w+)$", RUNBOOK, re.M) == names, "the runbook has the order of the rules"
+
+
+@pytest.mark.parametrize("rule", ALERTS + RECORDED, ids=lambda rule: rule.get("alert") or rule.get("record"))
+def test_a_rule_asks_for_what_the_services_export(rule: dict[str, Any]) -> None:
+    recorded = {
+        "kminion_kafka_consumer_group_topic_partition_lag": {"group_id", "topic_name", "partition_id"},
+    }
+    assert faults(rule["expr"], recorded=recorded) == []
+
+
+def test_every_recorded_name_has_a_case() -> None:
+    tested = yaml.safe_load((PROMETHEUS / "tests" / "recording_rules.yml").read_text())["tests"][0]["promql_expr_test"]
+    assert {case["expr"] for case in tested} == {rule["record"] for rule in RECORDED}
