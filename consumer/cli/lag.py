@@ -21,7 +21,7 @@ from consumer.clock import utc_now
 from consumer.errors import BnplError, Fatal
 from consumer.services.kafka import bootstrap_servers, require_topics
 from consumer.settings import Settings, load_settings
-from consumer.watch.lag import LagReader, PartitionLag
+from consumer.watch.lag import LagReader, PartitionLag, topics_by_group
 from consumer.watch.status import LagReport, LagWindow, Status
 
 _APART_SECONDS = 1.0
@@ -89,14 +89,11 @@ def command(group: str | None, topics: tuple[str, ...], as_json: bool, every: fl
 def _asked(settings: Settings, group: str | None, topics: Sequence[str]) -> dict[str, Sequence[str]]:
     """The topics by the group that reads them."""
     ours = {"score": settings.score_group, "sink": settings.sink_group}
-    read = {
-        settings.score_group: [settings.topic_transactions],
-        settings.sink_group: [settings.topic_shadow_scores, settings.topic_outcomes],
-    }
+    read = topics_by_group(settings)
     if group is None:
         if topics:
             raise click.UsageError("--topic needs --group: whose lag on it?")
-        return dict(read)
+        return read
     name = ours.get(group, group)
     if not topics and name not in read:
         raise click.UsageError(f"{name} is not a group of these settings: name what it reads by --topic")
@@ -150,7 +147,7 @@ def _reports(watched: Watched) -> list[LagReport]:
 
 
 def _screen(reports: list[LagReport], now: datetime) -> Group:
-    return Group(_table(reports, now), *(f"{each.group}: {_outlook(each, now)}" for each in filter(_exists, reports)))
+    return Group(_table(reports, now), *(f"{each.group}: {outlook(each, now)}" for each in filter(_exists, reports)))
 
 
 def _table(reports: list[LagReport], now: datetime) -> Table:
@@ -161,7 +158,7 @@ def _table(reports: list[LagReport], now: datetime) -> Table:
     for report in filter(_exists, reports):
         for each in report.partitions:
             table.add_row(report.group, each.topic, str(each.partition), *_columns(report, each, now))
-        sums = (f"{report.messages:,}", f"{report.expired:,}", f"{report.seconds(now):,.1f}", _name(report.worst))
+        sums = (f"{report.messages:,}", f"{report.expired:,}", f"{report.seconds(now):,.1f}", status_name(report.worst))
         table.add_row(report.group, "total", "", "", "", *sums, style="bold")
     return table
 
@@ -173,7 +170,7 @@ def _columns(report: LagReport, lag: PartitionLag, now: datetime) -> tuple[str, 
         f"{lag.messages:,}",
         f"{lag.expired:,}",
         f"{lag.seconds(now):,.1f}",
-        _name(report.statuses[lag.key]),
+        status_name(report.statuses[lag.key]),
     )
 
 
@@ -181,11 +178,11 @@ def _line(report: LagReport, now: datetime) -> str:
     expired = f" ({report.expired:,} of them expired)" if report.expired else ""
     return (
         f"{now:%H:%M:%S}Z {report.group}: {report.messages:,} messages{expired}, {report.seconds(now):,.1f} s behind, "
-        f"{_name(report.worst)}, {_outlook(report, now)}"
+        f"{status_name(report.worst)}, {outlook(report, now)}"
     )
 
 
-def _outlook(report: LagReport, now: datetime) -> str:
+def outlook(report: LagReport, now: datetime) -> str:
     if report.failed:
         return f"as of {report.age(now):.0f} s ago: {report.failed}"
     if report.drain_seconds is None:
@@ -197,7 +194,7 @@ def _outlook(report: LagReport, now: datetime) -> str:
     return f"{report.look.state}, {drain}" if report.look else drain
 
 
-def _name(status: Status | None) -> str:
+def status_name(status: Status | None) -> str:
     return "-" if status is None else status.name
 
 
@@ -207,10 +204,10 @@ def _exists(report: LagReport) -> bool:
 
 def _document(reports: list[LagReport], now: datetime) -> dict[str, Any]:
     """What --json prints: seconds are numbers, what is not known is null, and nothing is ever NaN or infinite."""
-    return {"at": now.isoformat(), "groups": [_group(report, now) for report in filter(_exists, reports)]}
+    return {"at": now.isoformat(), "groups": [group_document(report, now) for report in filter(_exists, reports)]}
 
 
-def _group(report: LagReport, now: datetime) -> dict[str, Any]:
+def group_document(report: LagReport, now: datetime) -> dict[str, Any]:
     drain = report.drain_seconds
     return {
         "group": report.group,

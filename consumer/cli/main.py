@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "control": ("consumer.cli.control:command", "Show which model is champion, what it decides, and why."),
     "dlq": ("consumer.cli.dlq:command", "See dead letters; replay them once their cause is mended."),
     "lag": ("consumer.cli.lag:command", "Show how far behind score and sink are, and for how long."),
+    "top": ("consumer.cli.top:command", "Health, lag, rates and who decides, live in a terminal."),
     "drift": ("consumer.cli.drift:command", "Compare a week of traffic with what training saw."),
     "rescore": ("consumer.cli.rescore:command", "Score history again with other models."),
     "policy": ("consumer.cli.policy:command", "Fix how models are judged, before the data."),

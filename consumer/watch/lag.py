@@ -104,6 +104,14 @@ class GroupLook:
         return self.state != "dead" or any(each.committed is not None for each in self.partitions)
 
 
+def topics_by_group(settings: Settings) -> dict[str, Sequence[str]]:
+    """What score and sink read, by their groups."""
+    return {
+        settings.score_group: [settings.topic_transactions],
+        settings.sink_group: [settings.topic_shadow_scores, settings.topic_outcomes],
+    }
+
+
 class LagReader:
     """Looks at one group on some topics, again and again, without joining it. A context manager, for one thread.
 

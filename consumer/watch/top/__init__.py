@@ -1,0 +1,1 @@
+"""Everything at one glance, for `bnpl-shadow top`."""
