@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
+import click
 import pytest
 import yaml
 from exported import PROMETHEUS, faults, rules
 
+from consumer.cli.main import cli
 from consumer.settings import PROJECT
 
 ALERTS = rules("alert_rules.yml")
@@ -74,3 +78,23 @@ def test_a_rule_asks_for_what_the_services_export(rule: dict[str, Any]) -> None:
 def test_every_recorded_name_has_a_case() -> None:
     tested = yaml.safe_load((PROMETHEUS / "tests" / "recording_rules.yml").read_text())["tests"][0]["promql_expr_test"]
     assert {case["expr"] for case in tested} == {rule["record"] for rule in RECORDED}
+
+
+def runbook_commands() -> list[str]:
+    """Every line of its blocks and every command in its text."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", RUNBOOK, re.S))
+    return sorted({*filter(None, blocks.splitlines()), *re.findall(r"`(bnpl-shadow [^`]+)`", RUNBOOK)})
+
+
+@pytest.mark.parametrize("line", runbook_commands())
+def test_a_command_of_the_runbook_is_one_with_these_options(line: str) -> None:
+    program, *arguments = shlex.split(line.replace("PARTITION/OFFSET", "0/17"))
+    assert program == "bnpl-shadow"
+    command: click.Command = cli
+    with ExitStack() as parsed:
+        context = click.Context(cli)
+        while isinstance(command, click.Group):
+            inner = command.get_command(context, arguments.pop(0))
+            assert inner, line
+            command = inner
+        parsed.enter_context(command.make_context(line, arguments, context))  # raises for what it does not take

@@ -229,7 +229,7 @@ class Odd(BaseHTTPRequestHandler):
     ("path", "reason"),
     [
         ("hangs", "no answer within 1 s"),
-        ("nothing", "/metrics answers 404"),
+        ("nothing", "/livez answers 404"),
         ("odd", "what it answers is not Prometheus' format"),
     ],
 )

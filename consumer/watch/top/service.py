@@ -15,6 +15,7 @@ State = Literal["ready", "not ready", "not alive", "away"]
 
 _SECONDS = 1.0
 """What one answer may take: a service that hangs must not hold up the others' figures."""
+_OK, _NO = 200, 503
 _LANES = {"shadow": "score"}
 """Where a lane's name is not that of its service."""
 
@@ -80,17 +81,28 @@ def ask(name: str, url: str) -> ServiceLook:
     """A service by what it answers on `url`; whatever is wrong with it is in the look. Takes 3 s at the most."""
     at = time.monotonic()
     try:
+        live, why_not_live = _asked(f"{url}/livez")
+        ready, why_not_ready = _asked(f"{url}/readyz")
         status, body = _get(f"{url}/metrics")
-        if status != 200:
-            return ServiceLook(name, url, at, "away", (f"/metrics answers {status}",))
-        series = Series.parsed(body)
-        for state, path in (("not alive", "livez"), ("not ready", "readyz")):
-            status, body = _get(f"{url}/{path}")
-            if status != 200:
-                return ServiceLook(_name(series, name), url, at, state, _reasons(body), series)  # type: ignore[arg-type]
-    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        series = Series.parsed(body) if status == _OK else Series({})
+    except (urllib3.exceptions.HTTPError, _Odd, ValueError) as error:
         return ServiceLook(name, url, at, "away", (_why(error),))
-    return ServiceLook(_name(series, name), url, at, "ready", (), series)
+    untold = () if status == _OK else (f"/metrics answers {status}",)
+    state: State = "not alive" if not live else "not ready" if not ready else "ready"
+    reasons = (*(why_not_ready if live else why_not_live), *untold)
+    return ServiceLook(_name(series, name), url, at, state, reasons, series)
+
+
+class _Odd(Exception):
+    """Something answers that is no service of ours."""
+
+
+def _asked(url: str) -> tuple[bool, tuple[str, ...]]:
+    """Yes or no, and why not."""
+    status, body = _get(url)
+    if status not in (_OK, _NO):
+        raise _Odd(f"/{url.rpartition('/')[2]} answers {status}")
+    return status == _OK, _reasons(body)
 
 
 def _get(url: str) -> tuple[int, str]:
@@ -119,6 +131,8 @@ def _why(error: Exception) -> str:
             return "nobody listens there"
         case urllib3.exceptions.TimeoutError():
             return f"no answer within {_SECONDS:.0f} s"
+        case _Odd():
+            return str(error)
         case ValueError():
             return "what it answers is not Prometheus' format"
     return "the connection broke"
