@@ -51,6 +51,7 @@ VALUES = {
     "point": {"published", "stored"},
     "result": {"ok", "failed"},
     "agree": {"yes", "no"},
+    "bound": {"estimate", "low", "high"},
     "kind": {"assign", "revoke", "lost", "feature", "score", "flag", *KINDS},
     "le": _bounds(),
 }
