@@ -74,5 +74,5 @@ def _serve(settings: Settings, every: float) -> None:
         export = load_export(settings)
         service = DriftService(settings, export, every)
         group = group_of(settings, export)
-        with watched(service, server, settings, group, settings.topic_transactions, stores=True):
+        with watched(service, server, settings, group, [settings.topic_transactions], stores=True):
             service.run(stop)

@@ -158,6 +158,11 @@ def test_every_rule_is_evaluated_and_only_the_age_of_these_checkouts_is_told(pro
     assert {rule["name"] for rule in found if rule.get("state") == "firing"} == {"BnplShadowFreshnessBurn"}
 
 
+def test_every_group_shows_its_lag(prometheus: Prometheus) -> None:
+    found = {each["metric"]["service"] for each in prometheus.query("bnpl_consumer_lag_messages")}
+    assert found == {"score", "sink", "drift"}
+
+
 def test_every_recorded_name_has_series(prometheus: Prometheus) -> None:
     assert {name for rule in rules("recording_rules.yml") if not prometheus.query(name := rule["record"])} == set()
 

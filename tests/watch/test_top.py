@@ -211,14 +211,16 @@ def test_without_kafka_the_services_are_shown_all_the_same(system: Any, monkeypa
 
 
 class Odd(BaseHTTPRequestHandler):
-    """A server that is no service of ours."""
+    """A server whose answers are in the first part of its paths: by health, readiness and metrics."""
 
     let_go = threading.Event()
 
     def do_GET(self) -> None:
-        if self.path.startswith("/hangs"):
+        said = dict(zip(("livez", "readyz", "metrics"), self.path.split("/")[1].split(","), strict=True))
+        answer = said[self.path.rpartition("/")[2]]
+        if answer == "hangs":
             self.let_go.wait(10)
-        self.send_response(404 if self.path.startswith("/nothing") else 200)
+        self.send_response(int(answer) if answer.isdigit() else 200)
         self.end_headers()
         self.wfile.write(b"<html>hello</html>")
 
@@ -226,20 +228,23 @@ class Odd(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"),
+    ("answers", "state", "reasons"),
     [
-        ("hangs", "no answer within 1 s"),
-        ("nothing", "/livez answers 404"),
-        ("odd", "what it answers is not Prometheus' format"),
+        ("hangs,200,200", "away", ("no answer within 1 s",)),
+        ("404,404,404", "away", ("it answers 404",)),
+        ("200,hangs,401", "not ready", ("/readyz: no answer within 1 s", "/metrics: it answers 401")),
+        ("503,503,500", "not alive", ("/metrics: it answers 500",)),
+        ("200,200,html", "ready", ("/metrics: it is not Prometheus' format",)),
     ],
 )
-def test_what_answers_otherwise_than_a_service_is_away(path: str, reason: str) -> None:
+def test_what_a_service_does_not_answer_is_said(answers: str, state: str, reasons: tuple[str, ...]) -> None:
+    Odd.let_go.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        look = ask("sink", f"http://127.0.0.1:{server.server_port}/{path}")
+        look = ask("sink", f"http://127.0.0.1:{server.server_port}/{answers}")
         Odd.let_go.set()
         server.shutdown()
-    assert (look.name, look.state, look.reasons) == ("sink", "away", (reason,))
+    assert (look.name, look.state, look.reasons) == ("sink", state, reasons)
 
 
 def test_a_series_that_is_new_began_at_nothing() -> None:

@@ -81,32 +81,55 @@ def ask(name: str, url: str) -> ServiceLook:
     """A service by what it answers on `url`; whatever is wrong with it is in the look. Takes 3 s at the most."""
     at = time.monotonic()
     try:
-        live, why_not_live = _asked(f"{url}/livez")
-        ready, why_not_ready = _asked(f"{url}/readyz")
-        status, body = _get(f"{url}/metrics")
-        series = Series.parsed(body) if status == _OK else Series({})
-    except (urllib3.exceptions.HTTPError, _Odd, ValueError) as error:
-        return ServiceLook(name, url, at, "away", (_why(error),))
-    untold = () if status == _OK else (f"/metrics answers {status}",)
+        live, why_not_live = _health(url, "livez")
+    except _Unanswered as away:
+        return ServiceLook(name, url, at, "away", (str(away),))
+    try:
+        ready, why_not_ready = _health(url, "readyz")
+    except _Unanswered as silent:  # as while ClickHouse hangs, which it asks
+        ready, why_not_ready = False, (f"/readyz: {silent}",)
+    unseen: tuple[str, ...] = ()
+    try:
+        series = _metrics(url)
+    except _Unanswered as silent:
+        series, unseen = Series({}), (f"/metrics: {silent}",)
     state: State = "not alive" if not live else "not ready" if not ready else "ready"
-    reasons = (*(why_not_ready if live else why_not_live), *untold)
-    return ServiceLook(_name(series, name), url, at, state, reasons, series)
+    return ServiceLook(
+        _name(series, name), url, at, state, (*(why_not_ready if live else why_not_live), *unseen), series
+    )
 
 
-class _Odd(Exception):
-    """Something answers that is no service of ours."""
+class _Unanswered(Exception):
+    """No answer, or none that a service of ours would give."""
 
 
-def _asked(url: str) -> tuple[bool, tuple[str, ...]]:
+def _health(url: str, path: str) -> tuple[bool, tuple[str, ...]]:
     """Yes or no, and why not."""
-    status, body = _get(url)
+    status, body = _get(f"{url}/{path}")
     if status not in (_OK, _NO):
-        raise _Odd(f"/{url.rpartition('/')[2]} answers {status}")
+        raise _Unanswered(f"it answers {status}")
     return status == _OK, _reasons(body)
 
 
+def _metrics(url: str) -> Series:
+    status, body = _get(f"{url}/metrics")
+    if status != _OK:
+        raise _Unanswered(f"it answers {status}")
+    try:
+        return Series.parsed(body)
+    except ValueError:
+        raise _Unanswered("it is not Prometheus' format") from None
+
+
 def _get(url: str) -> tuple[int, str]:
-    answer = urllib3.request("GET", url, timeout=_SECONDS, retries=False)
+    try:
+        answer = urllib3.request("GET", url, timeout=_SECONDS, retries=False)
+    except urllib3.exceptions.NewConnectionError:  # which is a time-out too, to urllib3
+        raise _Unanswered("nobody listens there") from None
+    except urllib3.exceptions.TimeoutError:
+        raise _Unanswered(f"no answer within {_SECONDS:.0f} s") from None
+    except urllib3.exceptions.HTTPError:
+        raise _Unanswered("the connection broke") from None
     return answer.status, answer.data.decode(errors="replace")
 
 
@@ -123,16 +146,3 @@ def _reasons(body: str) -> tuple[str, ...]:
         return ()
     reasons = told.get("reasons") if isinstance(told, dict) else None
     return tuple(map(str, reasons)) if isinstance(reasons, list) else ()
-
-
-def _why(error: Exception) -> str:
-    match error:
-        case urllib3.exceptions.NewConnectionError():  # which is a time-out too, to urllib3
-            return "nobody listens there"
-        case urllib3.exceptions.TimeoutError():
-            return f"no answer within {_SECONDS:.0f} s"
-        case _Odd():
-            return str(error)
-        case ValueError():
-            return "what it answers is not Prometheus' format"
-    return "the connection broke"
