@@ -52,8 +52,8 @@ soak: setup ## Run steadily for half an hour, and see whether anything grows
 fuzz: setup ## Fuzz the decode path with a million payloads in both codecs
 	@PYTHONPATH=tests:tests/contracts $(BIN)/python -m fuzz
 
-up: setup ## Keep Kafka, ClickHouse, score and sink running until Ctrl-C
-	@$(SHADOW) run
+up: setup ## Keep Kafka, ClickHouse and all services running until Ctrl-C; OPTIONS="--own --without drift"
+	@$(SHADOW) run $(OPTIONS)
 
 down: setup ## Stop a stack that `bnpl-shadow up` started
 	@$(SHADOW) down

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +24,12 @@ from consumer.scoring.rules import RuleSet
 from consumer.settings import Settings, load_settings
 from consumer.stack.local import LocalStack
 from consumer.system.run import running_system
+from consumer.system.season import kept
 from consumer.system.season.play import SERVICES, Ending, Season, Week
 
 _TAUGHT_VERSION = "season"
+_KEPT_DAYS = 3650
+"""Its checkouts stay in Kafka for as long as somebody may want to see why a model flagged one."""
 _PLAN = Plan()
 
 
@@ -72,8 +74,9 @@ def command(
 
     Everything is real but the clock and the customers: Kafka, ClickHouse, score, sink and drift run as they do in
     production, in a folder `season` of their own under the state folder, on free ports. Outcomes are sent when the
-    simulated clock reaches them, and each look sees what was known then. Nothing is left running; the dossier and the
-    report stay in the folder. docs/season.md tells what it proves and what not.
+    simulated clock reaches them, and each look sees what was known then. Nothing is left running, and the data of the
+    season before are deleted. `bnpl-shadow run` then shows what was played. docs/season.md tells what it proves and
+    what not.
 
     \b
     better  one of four models was taught what the others do not know: it is found and promoted
@@ -88,24 +91,32 @@ def command(
         _power(load_settings(), seeds, as_json)
         return
     began = time.monotonic()
-    folder = load_settings(state_dir=state_dir).state_dir / "season"
+    home = load_settings(state_dir=state_dir).state_dir
     plan = Plan(scenario, seed, start.date(), events_a_week)
-    ending = _play(plan, folder.resolve())
+    ending = _play(plan, home)
     seconds = time.monotonic() - began
     click.echo(json.dumps(document(plan, ending, seconds)) if as_json else ending_text(plan, ending, seconds))
+    _say("`make up` shows it; `bnpl-shadow run --own` shows data of your own again")
     if ending.faults:
-        raise Fatal(f"the season did not end as it should: {'; '.join(ending.faults)}; logs are in {folder / 'logs'}")
+        logs_folder = kept.folder_of(home) / "logs"
+        raise Fatal(f"the season did not end as it should: {'; '.join(ending.faults)}; logs are in {logs_folder}")
 
 
-def _play(plan: Plan, folder: Path) -> Ending:
+def _play(plan: Plan, home: Path) -> Ending:
+    folder = kept.folder_of(home)
     settings = load_settings(
-        state_dir=folder, score_metrics_port=0, sink_metrics_port=0, drift_metrics_port=0, pseudonym_key="season"
+        state_dir=folder,
+        score_metrics_port=0,
+        sink_metrics_port=0,
+        drift_metrics_port=0,
+        pseudonym_key="season",
+        transactions_retention_days=_KEPT_DAYS,
     )
     label = read_terms(settings, settings.artifact_version).horizon.label
     plan.require_past(plan.weeks(Horizons.load(settings.horizons_file), label), settings.event_max_age_days)
     stack = LocalStack(folder, 0, 0)
     if stack.kafka.process is None and stack.clickhouse.process is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        kept.begin(home)
     if plan.scenario == "better":
         settings = _taught(settings, plan)
     with running_system(settings, stack, _say, SERVICES) as system, progress() as bars:
@@ -116,7 +127,9 @@ def _play(plan: Plan, folder: Path) -> Ending:
             bars.advance(task)
             bars.console.print(week_text(week), highlight=False, markup=False, soft_wrap=True)
 
-        return season.play(show, lambda step: bars.update(task, description=step))
+        ending = season.play(show, lambda step: bars.update(task, description=step))
+    kept.keep(home, settings)
+    return ending
 
 
 def _taught(settings: Settings, plan: Plan) -> Settings:

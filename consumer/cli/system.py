@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -18,45 +19,96 @@ from consumer import logs
 from consumer.cli.signals import interrupt_on_terminate
 from consumer.cli.stack import PORT, state_dir_option
 from consumer.errors import Fatal
-from consumer.settings import load_settings
-from consumer.stack.local import CLICKHOUSE_PORT, KAFKA_PORT, LocalStack
+from consumer.settings import Settings, load_settings
+from consumer.stack.local import CLICKHOUSE_PORT, ENV_FILE, KAFKA_PORT, LocalStack
 from consumer.system.demo import Demo, Progress
-from consumer.system.run import running_system
+from consumer.system.run import System, running_system
+from consumer.system.season import kept
+from consumer.system.services import SERVICES, Service, with_ports
 from consumer.watch.reconcile.reconcile import Reconciliation
 
 _LOOK_EVERY_SECONDS = 1.0
+NAMES = [each.name for each in SERVICES]
+NAME = click.Choice(NAMES)
 
 
 @click.command()
 @state_dir_option
 @click.option("--kafka-port", type=PORT, default=KAFKA_PORT, show_default=True, help="0 takes any free port.")
 @click.option("--clickhouse-port", type=PORT, default=CLICKHOUSE_PORT, show_default=True, help="0 takes any free port.")
-def run(state_dir: Path | None, kafka_port: int, clickhouse_port: int) -> None:
-    """Keep Kafka, ClickHouse, score and sink running until stopped with Ctrl-C.
+@click.option("--only", type=NAME, multiple=True, help="Run this service and no other; repeat it for more.")
+@click.option("--without", type=NAME, multiple=True, help="Leave this service out; repeat it for more.")
+@click.option(
+    "--season/--own",
+    default=None,
+    help="Show the last season, or data of your own, from now on.  [default: what was played or chosen last]",
+)
+def run(
+    state_dir: Path | None,
+    kafka_port: int,
+    clickhouse_port: int,
+    only: tuple[str, ...],
+    without: tuple[str, ...],
+    season: bool | None,
+) -> None:
+    """Keep Kafka, ClickHouse and all services running until stopped with Ctrl-C.
 
-    Data is kept from one run to the next. A service that is killed is started again; one that ends by itself
-    has a reason, which is shown, and then everything stops. To run only Kafka and ClickHouse use
-    `bnpl-shadow up`.
+    Each is told with its address once it answers. Data is kept from one run to the next. A service that is killed is
+    started again; one that ends by itself has a reason, which is shown, and then everything stops. To run only Kafka
+    and ClickHouse use `bnpl-shadow up`.
+
+    After `bnpl-shadow season` it shows what was played, which lies in a folder of its own. --own shows data of your own
+    again; neither touches the other.
     """
-    settings = load_settings(state_dir=state_dir)
+    home = load_settings(state_dir=state_dir).state_dir
+    services = tuple(each for each in SERVICES if each.name in (only or NAMES) and each.name not in without)
+    if not services:
+        raise click.UsageError("no service is left to run; Kafka and ClickHouse alone are run by `bnpl-shadow up`")
+    settings = with_ports(_shown(home, season), services)
     logs.configure("error", "run")
     interrupt_on_terminate()
     stack = LocalStack(settings.state_dir, kafka_port, clickhouse_port)
     try:
-        with running_system(settings, stack, _say) as system:
-            click.echo(
-                f"kafka       {system.settings.kafka_bootstrap_servers}\n"
-                f"clickhouse  {stack.clickhouse.address}\n"
-                f"metrics     http://{settings.metrics_host}:{settings.score_metrics_port}/metrics (score), "
-                f"http://{settings.metrics_host}:{settings.sink_metrics_port}/metrics (sink)\n"
-                f"logs        {settings.state_dir / 'logs'}\n"
-                "running; send events with `bnpl-shadow produce FILE`, stop with Ctrl-C"
-            )
-            while True:
-                time.sleep(_LOOK_EVERY_SECONDS)
-                system.check()
+        with running_system(settings, stack, _say, [each.arguments for each in services]) as system:
+            _row("kafka", "the events", str(system.settings.kafka_bootstrap_servers))
+            _row("clickhouse", "what is made of them", stack.clickhouse.address)
+            _keep(system, services)
     except KeyboardInterrupt:
         click.echo("stopped; the data stays")
+
+
+def _shown(home: Path, season: bool | None) -> Settings:
+    """Settings of the data that are chosen."""
+    if season is not None:
+        kept.show(home, season=season)
+    if not kept.shows_season(home):
+        click.echo(f"data of your own, in {home}")
+        return load_settings(state_dir=home)
+    settings = load_settings(**kept.settings_of(home))
+    click.echo(
+        f"the last season, in {settings.state_dir}: the next one deletes it, and what you send there\n"
+        "data of your own are shown by `bnpl-shadow run --own`\n"
+        f"in another terminal, before other commands: . {settings.state_dir / ENV_FILE}"
+    )
+    return settings
+
+
+def _keep(system: System, services: tuple[Service, ...]) -> NoReturn:
+    """Until Ctrl-C: tell each service when it answers first, and start those again that were killed."""
+    waiting = list(services)
+    while True:
+        for each in [each for each in waiting if each.answers(system.settings)]:
+            waiting.remove(each)
+            _row(each.name, each.does, each.address(system.settings))
+            if not waiting:
+                _row("logs", "what each of them says", str(system.settings.state_dir / "logs"))
+                click.echo("running; send events with `bnpl-shadow produce FILE`, stop with Ctrl-C")
+        time.sleep(_LOOK_EVERY_SECONDS)
+        system.check()
+
+
+def _row(name: str, what: str, address: str) -> None:
+    click.echo(f"{name:<11} {what:<32} {address}")
 
 
 @click.command()

@@ -45,7 +45,12 @@ def wanted(settings: Settings) -> list[Topic]:
     parts = settings.topic_partitions
     large = {"max.message.bytes": str(LARGEST_RECORD_BYTES)}
     return [
-        Topic(settings.topic_transactions, "checkouts, as their producers send them", parts, kept(14)),
+        Topic(
+            settings.topic_transactions,
+            "checkouts, as their producers send them",
+            parts,
+            kept(settings.transactions_retention_days),
+        ),
         Topic(settings.topic_shadow_scores, "one shadow event a transaction: the truth", parts, kept(30)),
         Topic(settings.topic_dead_letters, "transactions that cannot be used", parts, kept(14, **large)),
         Topic(settings.topic_outcomes, "what became of a transaction", parts, kept(30)),

@@ -230,6 +230,8 @@ share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={majority}
 share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=16777216
+# a machine that was off for a week must not make its groups read everything again: places are kept for ten years
+offsets.retention.minutes=5256000
 # after a kill the controller refuses the broker until its former session ended: 3 s, not 9
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500

@@ -30,6 +30,8 @@ from consumer.stack.part import POLL_SECONDS, Part
 
 KAFKA_PORT = 19092
 CLICKHOUSE_PORT = 18123
+ENV_FILE = "env"
+"""In a state folder: settings that go with its data, as lines that a shell reads."""
 MIN_FREE_BYTES = 512 * 1024 * 1024
 LOCK_SECONDS = 120.0
 
@@ -179,10 +181,20 @@ def read_addresses(state_dir: Path) -> Addresses:
     parts: tuple[Part, ...] = (Kafka(state_dir, 0, owned=False), ClickHouse(state_dir, 0, owned=False))
     if not file.exists() or not any(part.process for part in parts):
         raise StackError(
-            f"no local stack is running in {state_dir}: start it with `bnpl-shadow up`, or set "
-            "BNPL_KAFKA_BOOTSTRAP_SERVERS and BNPL_CLICKHOUSE_URL to servers of your own"
+            f"no local stack is running in {state_dir}{_running_below(state_dir)}: start it with `bnpl-shadow up`, or "
+            "set BNPL_KAFKA_BOOTSTRAP_SERVERS and BNPL_CLICKHOUSE_URL to servers of your own"
         )
     return Addresses(**json.loads(file.read_text()))
+
+
+def _running_below(state_dir: Path) -> str:
+    """Where else one runs, in words: what `bnpl-shadow run` shows may lie in a folder below."""
+    for file in sorted(state_dir.glob(f"*/{_address_file(state_dir).name}")):
+        if Kafka(file.parent, 0, owned=False).process:
+            env = file.parent / ENV_FILE
+            way = f"`. {env}`" if env.exists() else f"BNPL_STATE_DIR={file.parent}"
+            return f" (one runs in {file.parent}: {way} leads to it)"
+    return ""
 
 
 def _address_file(state_dir: Path) -> Path:

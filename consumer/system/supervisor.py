@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -83,7 +83,12 @@ class ServiceProcess:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The settings that were given, as the variables a service reads them from."""
-    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return variables(settings, settings.model_fields_set)
+
+
+def variables(settings: Settings, names: Iterable[str]) -> dict[str, str]:
+    """The settings of these names that are set, as variables."""
+    given = {name: getattr(settings, name) for name in names}
     return {
         f"BNPL_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         for name, value in given.items()

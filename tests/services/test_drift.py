@@ -193,6 +193,7 @@ def test_a_service_that_is_killed_goes_on_where_it_was_and_waits_for_clickhouse(
         send_events(own, events(500, seed=4))
         drift = commands.start(own, "drift", "--every", "1")
         wait_counted(own, export)
+        eventually(lambda: asked(drift, "readyz")[0] == 200, 20, lambda: asked(drift, "readyz"))
         server.kill()
         send_events(own, events(500, seed=5))
         eventually(lambda: drift.says("waiting"), 60, lambda: drift.output)

@@ -17,6 +17,7 @@ from harness import Commands, eventually, fresh_settings, running
 from season_sample import PlayedInProcess
 from test_whole_system import assert_nothing_is_left, start
 
+from consumer.champion import evaluations
 from consumer.cli.season import command
 from consumer.cli.season_report import document, ending_text, week_text
 from consumer.contracts.horizons import Horizons
@@ -42,6 +43,7 @@ from consumer.research.simulate import PLANTED_PROVIDER
 from consumer.scoring.controller import ShadowModeController
 from consumer.scoring.load import load_controller
 from consumer.scoring.rules import RuleSet
+from consumer.services import clickhouse
 from consumer.services.drift.export import Export, load_export
 from consumer.services.drift.service import DriftService
 from consumer.services.score import ScoreService
@@ -191,6 +193,9 @@ def test_the_season_promotes_the_better_model_and_proves_all_of_it(
         running(DriftService(settings, load_export(settings), 0.2)),
     ):
         ending = Season(Threads(settings, stack, Supervisor([])), plan).play(shown.append)
+        with clickhouse.connect(settings) as client:
+            stored = evaluations.stored(client)
+            drift = client.query("SELECT DISTINCT as_of FROM drift_results ORDER BY as_of").result_rows
     assert ending.faults == []
     told = json.loads(json.dumps(document(plan, ending, 40.0)))
     assert told["ended_as_it_should"] is True
@@ -203,6 +208,10 @@ def test_the_season_promotes_the_better_model_and_proves_all_of_it(
     assert told["dossier"]["numbers"] > 1_000
     assert told["dossier"]["differences"] == []
     assert told["reconciliation"]["holds"] is True
+    assert [each.as_of for each in stored] == [plan.week_end(week) for week in range(11, 5, -1)]
+    assert stored[0].sha256 == told["dossier"]["sha256"]
+    assert (stored[0].promote, stored[-1].promote) == (TAUGHT, None)
+    assert [day for (day,) in drift] == [plan.week_end(week).date() for week in range(1, TRAFFIC_WEEKS + 1)]
     assert "<svg" in ending.report.read_text()
     assert "week  6  to 2026-07-13  checkouts  36,000  stored  36,000" in week_text(shown[5])
     assert f"promoted: {TAUGHT}, mode shadow, revision 1, by season" in ending_text(plan, ending, 40.0)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import clickhouse_connect
@@ -12,9 +16,11 @@ import psutil
 import pytest
 from harness import Command, Commands, eventually, simulated
 
-from consumer.errors import Fatal
-from consumer.settings import Settings
-from consumer.stack.local import read_addresses
+from consumer.errors import ConfigurationError, Fatal
+from consumer.settings import PROJECT, Settings, load_settings
+from consumer.stack.local import ENV_FILE, read_addresses
+from consumer.system.season import kept
+from consumer.system.services import SERVICES
 from consumer.system.supervisor import ServiceProcess, Supervisor
 
 NOTHING_GIVEN = Settings()
@@ -79,11 +85,25 @@ def test_a_service_that_cannot_work_is_named_with_its_reason(tmp_path: Path) -> 
             supervisor.check()
 
 
+FREE_PORTS = {each.variable: "0" for each in SERVICES}
+
+
+def addresses(run: Command) -> dict[str, str]:
+    """By name, of what `run` has told so far."""
+    lines = (line.split() for line in run.output.splitlines())
+    names = {"kafka", "clickhouse", *(each.name for each in SERVICES)}
+    return {words[0]: words[-1] for words in lines if words[:1] and words[0] in names and ":" in words[-1]}
+
+
 def test_run_scores_what_is_produced_replaces_what_is_killed_and_ends_in_order(
     folder: Path, commands: Commands, tmp_path: Path
 ) -> None:
-    run = start(commands, folder, "run", "--kafka-port", "0", "--clickhouse-port", "0")
-    eventually(lambda: "running; send events" in run.output, 90, lambda: run.output)
+    run = start(commands, folder, "run", "--kafka-port", "0", "--clickhouse-port", "0", **FREE_PORTS)
+    eventually(lambda: "running; send events" in run.output, 120, lambda: run.output)
+    assert f"data of your own, in {folder}" in run.output
+    for each in SERVICES:
+        with urllib.request.urlopen(addresses(run)[each.name], timeout=10) as page:
+            assert page.status == 200, each.name
     local = Settings(state_dir=folder)
     address = read_addresses(folder).clickhouse
     file = tmp_path / "events.jsonl"
@@ -108,6 +128,69 @@ def test_run_scores_what_is_produced_replaces_what_is_killed_and_ends_in_order(
     assert run.ended(45) == 0, run.output
     assert "stopped; the data stays" in run.output
     assert_nothing_is_left(folder)
+
+
+def test_run_shows_the_season_that_was_kept_and_leaves_data_of_ones_own_alone(folder: Path, commands: Commands) -> None:
+    season = kept.folder_of(folder)
+    season.mkdir(parents=True)
+    kept.keep(folder, Settings(state_dir=season, artifact_version="v1", transactions_retention_days=3650))
+    ports = ("--kafka-port", "0", "--clickhouse-port", "0")
+    run = start(commands, folder, "run", *ports, "--only", "sink", **FREE_PORTS)
+    eventually(lambda: "running; send events" in run.output, 120, lambda: run.output)
+    assert f"the last season, in {season}" in run.output
+    assert not {"score", "drift"} & addresses(run).keys()
+    line = f". {season / ENV_FILE} && {sys.executable} -m consumer topics apply"
+    told = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=True, cwd=PROJECT)
+    (transactions,) = (each for each in told.stdout.splitlines() if each.startswith("bnpl.transactions "))
+    assert transactions.split()[1:3] == ["kept", "checkouts,"], "as the settings say that lie beside the data"
+    lost = commands.run(NOTHING_GIVEN, "lag", BNPL_STATE_DIR=str(folder))
+    assert f"(one runs in {season}: `. {season / ENV_FILE}` leads to it)" in lost.output
+    run.terminate()
+    assert run.ended(45) == 0, run.output
+    assert {each.name for each in folder.iterdir()} == {"season", "shows-season"}
+    assert_nothing_is_left(folder)
+
+
+def test_what_run_shows_is_chosen_and_a_season_that_begins_deletes_only_the_last_one(tmp_path: Path) -> None:
+    own = tmp_path / "kafka"
+    own.mkdir()
+    with pytest.raises(ConfigurationError, match=r"no season was played to its end in .*: play one by"):
+        kept.show(tmp_path, season=True)
+    assert not kept.shows_season(tmp_path)
+    kept.folder_of(tmp_path).mkdir()
+    given = Settings(state_dir=kept.folder_of(tmp_path), artifacts_dir=tmp_path / "it's taught", pseudonym_key="season")
+    kept.keep(tmp_path, given)
+    assert kept.shows_season(tmp_path)
+    again = load_settings(**kept.settings_of(tmp_path))
+    assert (again.state_dir, again.artifacts_dir, again.pseudonym_key) == (
+        given.state_dir,
+        given.artifacts_dir,
+        given.pseudonym_key,
+    )
+    kept.show(tmp_path, season=False)
+    assert not kept.shows_season(tmp_path)
+    kept.show(tmp_path, season=True)
+    kept.begin(tmp_path)
+    assert not kept.shows_season(tmp_path)
+    assert list(tmp_path.iterdir()) == [own]
+
+
+def test_a_port_that_is_taken_is_named_with_its_setting_before_anything_starts(
+    folder: Path, commands: Commands
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        run = start(commands, folder, "run", **(FREE_PORTS | {"BNPL_EVALUATE_METRICS_PORT": port}))
+        assert run.ended(30) == 1
+    assert f"evaluate cannot listen on port {port}: " in run.output
+    assert "BNPL_EVALUATE_METRICS_PORT (0 takes any free one)" in run.output
+    assert not folder.exists()
+
+
+def test_run_needs_a_service_to_run(folder: Path, commands: Commands) -> None:
+    run = start(commands, folder, "run", "--only", "score", "--without", "score")
+    assert run.ended(30) == 2
+    assert "no service is left to run" in run.output
 
 
 def service(folder: Path, name: str) -> list[int]:

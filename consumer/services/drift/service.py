@@ -33,7 +33,7 @@ from consumer.services.clickhouse import connect
 from consumer.services.drift.counts import Counts, Partition
 from consumer.services.drift.export import Export
 from consumer.services.drift.look import WINDOW_DAYS, Drift, look, results
-from consumer.services.drift.store import DriftStore
+from consumer.services.drift.store import DriftStore, save_results
 from consumer.services.group import GroupMember
 from consumer.services.kafka import NETWORK_TIMEOUT_MS, admin, as_error, require_topics
 from consumer.services.loop import Batch
@@ -156,7 +156,8 @@ class DriftService:
         self._next_look = Deadline.after(self._every)
         try:
             found = look(self._client, self._export, today)
-            self._store.save_results(results(found))
+            if found.judged:  # of days without traffic there is nothing to keep
+                save_results(self._client, results(found))
         except Retryable as error:
             self.metrics.drift_failures.inc()
             log.warning("drift was not measured", reason=str(error))

@@ -142,10 +142,9 @@ class DriftStore:
             ((day, rows),) = self._client.query(_NEWEST_DAY, {"sha": self._digest}).result_rows
         return day if rows else None
 
-    def save_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store what was found, columns by name. Raises ClickHouseUnavailable or Fatal."""
-        names = list(rows[0])
-        with errors_named():
-            self._client.insert(
-                RESULTS, [list(row.values()) for row in rows], column_names=names, settings=_INSERT_SETTINGS
-            )
+
+def save_results(client: Client, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store what was found, columns by name. Raises ClickHouseUnavailable or Fatal."""
+    values = [list(row.values()) for row in rows]
+    with errors_named():
+        client.insert(RESULTS, values, column_names=list(rows[0]), settings=_INSERT_SETTINGS)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from consumer.champion import dossier
+from consumer.champion import dossier, evaluations
 from consumer.champion.dossier import Verification
 from consumer.champion.evaluate import Evaluated, evaluate_scope, read_terms
 from consumer.champion.policies import register
@@ -21,8 +22,9 @@ from consumer.contracts.horizons import Horizons
 from consumer.research.season import TRAFFIC_WEEKS, Plan, missed, of_week, outcomes, traffic
 from consumer.services import clickhouse
 from consumer.services.drift.export import load_export
-from consumer.services.drift.look import look
+from consumer.services.drift.look import look, results
 from consumer.services.drift.service import group_of
+from consumer.services.drift.store import save_results
 from consumer.system.run import System
 from consumer.system.season.champion import promote, wait_counted
 from consumer.system.season.flow import Flow, Stored
@@ -43,6 +45,8 @@ class Week:
     stored: Stored
     evaluated: Evaluated | None
     """None: no checkout is old enough yet."""
+    told: dict[str, Any] | None
+    """The same as a dossier has it, and as it is stored."""
     moved: tuple[str, ...] | None
     """Features that drift in the week's checkouts; None where there are none."""
 
@@ -107,29 +111,37 @@ class Season:
         stored = flow.wait()
         say(f"week {number}: evaluating")
         mature = number > plan.wait_weeks(self._horizons, self._terms.horizon.label)
+        evaluated, told = self._evaluate(ends) if mature else (None, None)
         return Week(
             number,
             ends,
             flow.checkouts.sent,
             flow.outcomes.sent,
             stored,
-            self._evaluate(ends) if mature else None,
+            evaluated,
+            told,
             self._moved(ends) if number <= TRAFFIC_WEEKS else None,
         )
 
-    def _evaluate(self, as_of: datetime) -> Evaluated:
+    def _evaluate(self, as_of: datetime) -> tuple[Evaluated, dict[str, Any]]:
+        """As known then, and stored."""
         scope = Scope(as_of, self._settings.artifact_version, self._plan.week_start(1))
-        return evaluate_scope(self._settings, scope, self._terms)
+        evaluated = evaluate_scope(self._settings, scope, self._terms)
+        told = dossier.document(evaluated)
+        with clickhouse.connect(self._settings) as client:
+            evaluations.store(client, told)
+        return evaluated, told
 
     def _moved(self, as_of: datetime) -> tuple[str, ...]:
+        """Features that drift as of then; all that was measured is stored."""
         with clickhouse.connect(self._settings) as client:
             found = look(client, self._export, as_of.date())
+            save_results(client, results(found))
         return tuple(each.name for each in found.features if each.state)
 
     def _end(self, flow: Flow, weeks: list[Week], say: Callable[[str], None]) -> Ending:
-        evaluated = [each.evaluated for each in weeks if each.evaluated][-1]
+        evaluated, told = [(each.evaluated, each.told) for each in weeks if each.evaluated and each.told][-1]
         say("writing dossier and report")
-        told = dossier.document(evaluated)
         file, report = (self._settings.state_dir / name for name in ("dossier.json", "report.html"))
         file.write_bytes(dossier.to_bytes(told))
         file.with_suffix(".md").write_text(markdown(told))

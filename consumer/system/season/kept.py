@@ -1,0 +1,74 @@
+"""What a season leaves behind, and which data `bnpl-shadow run` shows: the last season's, or the user's own.
+
+The season lies in a folder of its own under the state folder, with the settings that go with it. So neither touches the
+other's events, and what is shown is a choice: the last one holds, and a season that was played to its end is one.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from consumer.errors import ConfigurationError
+from consumer.settings import Settings
+from consumer.stack.local import ENV_FILE
+from consumer.system.supervisor import variables
+
+_SETTINGS = (
+    "state_dir",
+    "artifacts_dir",
+    "artifact_version",
+    "rules_file",
+    "horizons_file",
+    "policy_file",
+    "pseudonym_key",
+    "transactions_retention_days",
+)
+"""Which of its settings are the data's: the others are those of whoever shows it."""
+_CHOICE = "shows-season"
+
+
+def folder_of(state_dir: Path) -> Path:
+    """Where the season of a state folder lies."""
+    return state_dir.resolve() / "season"
+
+
+def begin(state_dir: Path) -> None:
+    """Delete the last season, for the next one."""
+    show(state_dir, season=False)
+    shutil.rmtree(folder_of(state_dir), ignore_errors=True)
+
+
+def keep(state_dir: Path, settings: Settings) -> None:
+    """A season was played to its end: from now on it is shown. Its settings lie beside it, for a shell too."""
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables(settings, _SETTINGS).items()]
+    folder_of(state_dir).joinpath(ENV_FILE).write_text("".join(lines))
+    show(state_dir, season=True)
+
+
+def show(state_dir: Path, *, season: bool) -> None:
+    """Choose what `bnpl-shadow run` shows."""
+    if season:
+        settings_of(state_dir)
+        (state_dir / _CHOICE).touch()
+    else:
+        (state_dir / _CHOICE).unlink(missing_ok=True)
+
+
+def shows_season(state_dir: Path) -> bool:
+    return (state_dir / _CHOICE).exists()
+
+
+def settings_of(state_dir: Path) -> dict[str, Any]:
+    """The settings that go with the season's data, by field. Raises ConfigurationError when there is no season."""
+    file = folder_of(state_dir) / ENV_FILE
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        raise ConfigurationError(
+            f"no season was played to its end in {file.parent}: play one by `bnpl-shadow season`"
+        ) from None
+    pairs = (shlex.split(line)[1].partition("=") for line in lines)
+    return {name.removeprefix("BNPL_").lower(): value for name, _, value in pairs}
