@@ -143,18 +143,18 @@ def verify(settings: Settings, told: dict[str, Any]) -> Verification:
     return _compare(told, found)
 
 
-def _again(told: dict[str, Any]) -> tuple[Snapshot, Terms]:
-    question, data, terms = told["question"], told["data"], told["terms"]
-    horizon = Horizon.model_validate(terms["horizon"])
+def snapshot_of(told: dict[str, Any]) -> Snapshot:
+    """Which rows a dossier is of. Raises KeyError, TypeError or ValueError when it is damaged."""
+    question, data = told["question"], told["data"]
     scope = Scope(
         _time(question["as_of"]),
         question["artifact_version"],
         question["since"] and _time(question["since"]),
         question["until"] and _time(question["until"]),
     )
-    snapshot = Snapshot(
+    return Snapshot(
         scope,
-        horizon,
+        Horizon.model_validate(told["terms"]["horizon"]),
         data["rule_set_version"],
         data["feature_spec_version"],
         data["models"],
@@ -163,10 +163,14 @@ def _again(told: dict[str, Any]) -> tuple[Snapshot, Terms]:
         {int(partition): end for partition, end in data["score_ends"].items()},
         {int(partition): end for partition, end in data["outcome_ends"].items()},
     )
+
+
+def _again(told: dict[str, Any]) -> tuple[Snapshot, Terms]:
+    snapshot, terms = snapshot_of(told), told["terms"]
     policy = Policy.model_validate_json(json.dumps(terms["policy"]))
     targets = Targets.model_validate_json(json.dumps(terms["targets"]))
     return snapshot, Terms(
-        policy, terms["policy_sha256"], horizon, terms["horizons_sha256"], targets, terms["artifact_sha256"]
+        policy, terms["policy_sha256"], snapshot.horizon, terms["horizons_sha256"], targets, terms["artifact_sha256"]
     )
 
 
