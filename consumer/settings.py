@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     """The same for `bnpl-shadow drift --every`."""
     evaluate_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9654
     """The same for `bnpl-shadow evaluate --every`."""
+    dashboard_host: str = "127.0.0.1"
+    """Where the dashboard listens. It asks for no password: 0.0.0.0 lets in whoever reaches this machine."""
+    dashboard_port: Annotated[int, Field(ge=0, le=65_535)] = 9661
+    """Its port; 0 takes any free one, which the log names."""
     stuck_after_seconds: Positive = 60
     """Without progress for so long, and with records to read, a service is not alive."""
     lag_interval_ms: Annotated[int, Field(ge=100, le=20_000)] = 5000

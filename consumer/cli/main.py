@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("consumer.cli.policy:command", "Fix how models are judged, before the data."),
     "evaluate": ("consumer.cli.evaluate:command", "Compare models with the rules by real outcomes."),
     "dossier": ("consumer.cli.dossier:command", "Write down, or verify, what a promotion rests on."),
+    "dashboard": ("consumer.cli.dashboard:command", "Pages in a browser: models, outcomes, drift, money."),
     "settings": ("consumer.cli.settings:command", "Show every setting, its value and what it is for."),
     "bench": ("consumer.cli.bench:command", "Measure speed, freshness and memory on a stack of its own."),
     "faults": ("consumer.cli.faults:command", "Break everything under traffic; prove nothing is lost."),

@@ -23,8 +23,8 @@ FLAGS = "rules' flags"
 """The scorer whose score is the rules' own flag: 0 low, 1 medium, 2 high."""
 
 SUMS = ("rows", "defaults", "weight", "bad", "squares", "bad_squares", "stake", "lost", "stake_squares", "lost_squares")
-"""What is summed over rows: their number; weights; squared weights; weight × amount; its square. The second of each pair
-is of defaulted rows alone.
+"""What is summed over rows: their number; weights; squared weights; weight × amount; its square. The second of each
+pair is of defaulted rows alone.
 """
 Sums = Floats
 """Last axis as SUMS."""
@@ -47,7 +47,9 @@ FROM ({scored}) GROUP BY scorer, bucket ORDER BY scorer, bucket DESC
 """
 _INSIDE = """
 SELECT scorer, bucket, score, row_order, defaulted, weight, stake FROM ({scored})
-WHERE (scorer, bucket) IN (SELECT pair.1, pair.2 FROM (SELECT arrayJoin({{pairs:Array(Tuple(UInt32, UInt64))}}) AS pair))
+WHERE (scorer, bucket) IN (
+  SELECT pair.1, pair.2 FROM (SELECT arrayJoin({{pairs:Array(Tuple(UInt32, UInt64))}}) AS pair)
+)
 """
 
 
@@ -145,7 +147,8 @@ def _refuse_other_rows(total: Sums, told: Document) -> None:
     evaluated = told["evaluation"]["rows"]
     if (counted["rows"], counted["defaults"]) != (evaluated["evaluated"], evaluated["defaults"]):
         raise Fatal(
-            f"this evaluation is of {evaluated['evaluated']:,} transactions with {evaluated['defaults']:,} defaults, the "
+            f"this evaluation is of {evaluated['evaluated']:,} transactions with {evaluated['defaults']:,} defaults, "
+            f"the "
             f"tables now give {counted['rows']:,.0f} with {counted['defaults']:,.0f}: something was sent again since. "
             "Evaluate again with `bnpl-shadow evaluate --store`"
         )

@@ -32,6 +32,8 @@ WHERE transaction_id = {id:String} AND observed_at <= {as_of:DateTime64(3)}
 ORDER BY label, version, observed_at
 """
 
+_IS_STORED = "SELECT count() > 0 FROM shadow_scores WHERE transaction_id = {id:String}"
+
 
 @dataclass(frozen=True)
 class Alone:
@@ -106,6 +108,12 @@ def flagged_alone(client: Client, told: Document, model: str, most: int) -> list
         for order, at, amount, defaulted, score, distance in found
         if order in names
     ]
+
+
+def is_stored(client: Client, transaction_id: str) -> bool:
+    """Whether any score of a transaction is. Raises ClickHouseUnavailable or Fatal."""
+    with errors_named():
+        return bool(client.query(_IS_STORED, {"id": transaction_id}).result_rows[0][0])
 
 
 def outcomes_of(client: Client, transaction_id: str, as_of: datetime) -> list[KnownOutcome]:

@@ -26,8 +26,8 @@ WHERE approved AND seen AND {within} AND {scored}
 
 @dataclass(frozen=True)
 class EvaluatedRows:
-    """SQL of the rows that an evaluation compared everybody on: row_order, event_time_ms, amount, defaulted, rules_flag,
-    rules_score, weight, and `score_of` each model.
+    """SQL of the rows that an evaluation compared everybody on: row_order, event_time_ms, amount, defaulted,
+    rules_flag, rules_score, weight, and `score_of` each model.
     """
 
     sql: str

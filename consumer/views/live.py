@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import isnan
 
 from clickhouse_connect.driver.client import Client
 
 from consumer.services.clickhouse import errors_named
 
 _NEWEST = """
-SELECT max(scored_at), argMax(champion, scored_at), argMax(mode, scored_at), argMax(artifact_version, scored_at), count()
+SELECT
+  max(scored_at), argMax(champion, scored_at), argMax(mode, scored_at), argMax(artifact_version, scored_at), count()
 FROM shadow_scores
 """
 _SERIES = """
@@ -23,6 +25,7 @@ GROUP BY step ORDER BY step
 _SCORES = """
 SELECT
   name, count(), countIf(score IS NULL), countIf(flag), avg(score),
+  stddevSamp(score) / sqrt(countIf(score IS NOT NULL)),
   quantileExact(0.1)(assumeNotNull(score)), quantileExact(0.5)(assumeNotNull(score)),
   quantileExact(0.9)(assumeNotNull(score))
 FROM shadow_scores ARRAY JOIN models.name AS name, models.score AS score, models.flag AS flag
@@ -65,6 +68,8 @@ class ModelScores:
     flagged: int
     """at the threshold it was exported with"""
     mean: float | None
+    standard_error: float | None
+    """of the mean"""
     tenth: float | None
     median: float | None
     ninetieth: float | None
@@ -121,7 +126,9 @@ def live(client: Client, until: datetime, seconds: int, step_seconds: int) -> Li
         step_seconds,
         [Step(datetime.fromtimestamp(step * step_seconds, UTC), *counts) for step, *counts in steps],
         [
-            ModelScores(name, events, failed, flagged, *(None if events == failed else each for each in figures))
+            ModelScores(
+                name, events, failed, flagged, *(None if each is None or isnan(each) else each for each in figures)
+            )
             for name, events, failed, flagged, *figures in scores
         ],
     )

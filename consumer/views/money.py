@@ -1,5 +1,5 @@
-"""Opportunity cost as the view shadow_predictions has it: of the champions that decided, or would have, at the thresholds
-they were exported with. (What policies at the rules' share would be worth, `evaluate` says.)
+"""Opportunity cost as the view shadow_predictions has it: of the champions that decided, or would have, at the
+thresholds they were exported with. (What policies at the rules' share would be worth, `evaluate` says.)
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ def roc_curves(scored: Scored, points: int = 200) -> list[Roc]:
             continue
         through = buckets.through
         wanted = np.linspace(0, through[-1, _WEIGHT], points)
-        at = np.unique(np.append(np.searchsorted(through[:, _WEIGHT], wanted), len(through) - 1).clip(max=len(through) - 1))
+        at = np.unique(
+            np.append(np.searchsorted(through[:, _WEIGHT], wanted), len(through) - 1).clip(max=len(through) - 1)
+        )
         bad, good = through[at, _BAD], through[at, _WEIGHT] - through[at, _BAD]
         curves.append(Roc(scorer, [0.0, *(good / good[-1]).tolist()], [0.0, *(bad / bad[-1]).tolist()]))
     return curves
@@ -60,7 +62,8 @@ def distributions(scored: Scored, bins: int = 40) -> list[Distribution]:
         scores, bad = buckets.lowest, buckets.sums[:, _BAD]
         good = buckets.sums[:, _WEIGHT] - bad
         share = np.cumsum(buckets.sums[:, _WEIGHT]) / scored.total[_WEIGHT]
-        top, bottom = (scores[min(np.searchsorted(share, at), len(scores) - 1)] for at in (_TAIL, 1 - _TAIL))
+        places = np.searchsorted(share, [_TAIL, 1 - _TAIL]).clip(max=len(scores) - 1)
+        top, bottom = scores[places].tolist()
         edges = np.linspace(bottom, top if top > bottom else bottom + 1, bins + 1)
         at = (np.searchsorted(edges, scores, side="right") - 1).clip(0, bins - 1)
         counted = [np.bincount(at, each, bins) / max(each.sum(), 1e-300) for each in (bad, good)]

@@ -1,13 +1,13 @@
-"""Rules and models at other shares than the rules' own: everybody flags the same share of the evaluated rows, and ratio,
-lift and money are those of that share.
+"""Rules and models at other shares than the rules' own: everybody flags the same share of the evaluated rows, and
+ratio, lift and money are those of that share.
 
 At the rules' own share these are the figures of `evaluate`, from the same rows and by the same formulas. Elsewhere the
 rules flag by their risk score. The low band keeps the rules' share of it, so that only the high band moves; it bounds
 how far the slider goes.
 
-Intervals are those of rows (`evaluation/ratio.py`, `evaluation/money.py`), with the error widened by what customers with
-several rows do to it at the rules' own share, where `evaluate` measured both (Kish's design effect). At that share they
-are hence the intervals of `evaluate`; elsewhere they suppose that customers matter as much.
+Intervals are those of rows (`evaluation/ratio.py`, `evaluation/money.py`), with the error widened by what customers
+with several rows do to it at the rules' own share, where `evaluate` measured both (Kish's design effect). At that share
+they are hence the intervals of `evaluate`; elsewhere they suppose that customers matter as much.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ class AtShare:
     why: str | None
     lift: float | None
     """default rate of the high band over that of all rows"""
+    lift_low: float | None
+    lift_high: float | None
+    """by the interval of the high band's rate; that of all rows is taken as known"""
     loss_avoided: float
     margin_forgone: float
     opportunity: float
@@ -82,37 +85,46 @@ class Thresholds:
     def _at(self, scorer: str, place: int, economics: Economics) -> AtShare:
         high, low = self.high[scorer][place], self.low[scorer][place]
         low_rate, high_rate = _rates(np.stack([low, high]), self.confidence)
-        why = self._lacking(high_rate, low_rate)
-        error = math.sqrt(_log_variance(high, low) * self.ratio_effect[scorer]) if why is None else math.nan
-        logarithm = math.log(_rate(high) / _rate(low)) if why is None else math.nan
-        interval = ends(logarithm, error, self.confidence) if why is None else (None, None)
+        ratio, ratio_low, ratio_high = self._ratio(scorer, high, low)
         everybody = _rate(self.total)
-        opportunity = _opportunity(high, economics)
-        half = quantile(self.confidence) * math.sqrt(
-            _money_variance(high, self.total, economics) * self.money_effect[scorer]
+        lift, lift_low, lift_high = (
+            each / everybody if each is not None and everybody else None
+            for each in (high_rate.rate, high_rate.interval_low, high_rate.interval_high)
         )
+        opportunity = _opportunity(high, economics)
+        variance = _money_variance(high, self.total, economics) * self.money_effect[scorer]
+        half = quantile(self.confidence) * math.sqrt(variance)
         return AtShare(
-            scorer,
-            int(high[_ROWS]),
-            high_rate,
-            low_rate,
-            math.exp(logarithm) if why is None else None,
-            *interval,
-            why,
-            _rate(high) / everybody if high[_WEIGHT] and everybody else None,
-            economics.loss_given_default * high[_LOST],
-            economics.margin * (high[_STAKE] - high[_LOST]),
-            opportunity,
-            opportunity - half,
-            opportunity + half,
+            scorer=scorer,
+            flagged=int(high[_ROWS]),
+            high=high_rate,
+            low=low_rate,
+            ratio=ratio,
+            ratio_low=ratio_low,
+            ratio_high=ratio_high,
+            why=self._lacking(high, low),
+            lift=lift,
+            lift_low=lift_low,
+            lift_high=lift_high,
+            loss_avoided=economics.loss_given_default * float(high[_LOST]),
+            margin_forgone=economics.margin * float(high[_STAKE] - high[_LOST]),
+            opportunity=opportunity,
+            opportunity_low=opportunity - half,
+            opportunity_high=opportunity + half,
         )
 
-    def _lacking(self, high: Rate, low: Rate) -> str | None:
-        wanted = max(self.minimum_defaults, 1)
+    def _ratio(self, scorer: str, high: Sums, low: Sums) -> tuple[float | None, float | None, float | None]:
+        if self._lacking(high, low):
+            return None, None, None
+        logarithm = math.log(_rate(high) / _rate(low))
+        error = math.sqrt(_log_variance(high, low) * self.ratio_effect[scorer])
+        return math.exp(logarithm), *ends(logarithm, error, self.confidence)
+
+    def _lacking(self, high: Sums, low: Sums) -> str | None:
         lacking = [
-            f"{band.defaults} defaults in the {name} band, {self.minimum_defaults} are wanted"
+            f"{int(band[_DEFAULTS])} defaults in the {name} band, {self.minimum_defaults} are wanted"
             for name, band in (("high", high), ("low", low))
-            if band.defaults < wanted
+            if band[_DEFAULTS] < max(self.minimum_defaults, 1)
         ]
         return "insufficient: " + "; ".join(lacking) if lacking else None
 
@@ -185,13 +197,12 @@ class _Ranked:
         places = self._places(targets)
         return set(self._keys[places[places < len(self._keys)]].tolist())
 
-    def above(
-        self, name: str, inside: dict[tuple[str, int], Inside], target: float, *, including: bool
-    ) -> Sums:
+    def above(self, name: str, inside: dict[tuple[str, int], Inside], target: float, *, including: bool) -> Sums:
         """Sums over the rows above a weight; `including` one whose middle is just there."""
         place = int(self._places(np.array([target]))[0])
         if place == len(self._keys):
-            return self._through[-1]
+            whole: Sums = self._through[-1]
+            return whole
         rows = inside[name, int(self._keys[place])].sums
         before = self._before[place]
         middle = before[_WEIGHT] + np.cumsum(rows[:, _WEIGHT]) - rows[:, _WEIGHT] / 2
@@ -228,7 +239,7 @@ def _opportunity(high: Sums, economics: Economics) -> float:
 def _money_variance(high: Sums, total: Sums, economics: Economics) -> float:
     """Of the sum of what each row gains, as if drawn one by one."""
     rows = float(total[_ROWS])
-    if rows < 2:  # noqa: PLR2004
+    if rows < 2:
         return math.inf
     squares = economics.loss_given_default**2 * high[_LOST_SQUARES] + economics.margin**2 * (
         high[_STAKE_SQUARES] - high[_LOST_SQUARES]
@@ -240,7 +251,7 @@ def _widen(found: Thresholds, scorer: str, figures: dict[str, Any]) -> None:
     """Note how `evaluate`'s errors at the rules' own share compare with those of rows."""
     high, low = found.high[scorer][found.own], found.low[scorer][found.own]
     error = figures["ratio"]["standard_error"]
-    if error is not None and found._lacking(*reversed(_rates(np.stack([low, high]), found.confidence))) is None:
+    if error is not None:
         found.ratio_effect[scorer] = error**2 / _log_variance(high, low)
     top, middle = figures["money"]["interval_high"], figures["money"]["opportunity"]
     by_rows = _money_variance(high, found.total, found.economics)

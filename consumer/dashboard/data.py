@@ -1,0 +1,229 @@
+"""What pages ask for, kept for a while: every question goes to `consumer/views/`, or to what watches the services.
+
+Whatever is away raises the errors of `consumer/errors.py`; nothing of an error is kept.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import streamlit as st
+from clickhouse_connect.driver.client import Client
+
+from consumer.champion import evaluations
+from consumer.champion.evaluations import Stored
+from consumer.clock import utc_now
+from consumer.contracts.horizons import Horizons
+from consumer.evaluation.policy import Policy, load_policy
+from consumer.services.clickhouse import connect
+from consumer.services.drift.export import Export, load_export
+from consumer.services.drift.look import Drift, look
+from consumer.settings import Settings, load_settings
+from consumer.views import data_health, disagreements, money
+from consumer.views import live as live_view
+from consumer.views import vintages as vintages_view
+from consumer.views.buckets import read_buckets
+from consumer.views.scores import Distribution, Roc, distributions, roc_curves
+from consumer.views.thresholds import Thresholds, read_thresholds
+from consumer.watch.lag_watch import LagWatch
+from consumer.watch.outcomes import LabelCounts, count_outcomes
+from consumer.watch.reconcile.reconcile import Reconciliation, reconcile
+from consumer.watch.trace.story import Trace
+from consumer.watch.trace.trace import trace
+
+SOON, LATER = 15, 300
+"""Seconds after which an answer is asked for again."""
+_SLOW_SECONDS = 120
+"""What ClickHouse may take to go through all rows of a question that is then kept."""
+_LETTERS_SHOWN = 20
+
+
+@st.cache_resource(show_spinner=False)
+def settings() -> Settings:
+    """As the environment of the server has them."""
+    return load_settings()
+
+
+@contextmanager
+def _clickhouse(seconds: int | None = None) -> Iterator[Client]:
+    """A client for one question; pages run in threads of their own."""
+    given = settings()
+    with connect(given.model_copy(update={"clickhouse_timeout_seconds": seconds}) if seconds else given) as client:
+        yield client
+
+
+@st.cache_resource(show_spinner=False)
+def horizons() -> Horizons:
+    return Horizons.load(settings().horizons_file)
+
+
+@st.cache_resource(show_spinner=False)
+def policy() -> Policy:
+    """As configured; an evaluation names its own."""
+    return load_policy(settings().policy_file)[0]
+
+
+@st.cache_data(ttl=SOON, show_spinner=False)
+def stored(until: datetime) -> list[data_health.Identity]:
+    with _clickhouse(_SLOW_SECONDS) as client:
+        return data_health.stored(client, until)
+
+
+@st.cache_data(ttl=SOON, show_spinner=False)
+def artifact_versions() -> list[str]:
+    """Those that scored what is stored."""
+    with _clickhouse() as client:
+        return data_health.artifact_versions(client)
+
+
+# evaluations
+
+
+@st.cache_data(ttl=SOON, show_spinner=False)
+def evaluation(artifact: str, label: str, as_of: datetime) -> Stored | None:
+    """The newest stored one that is not of a later day."""
+    with _clickhouse() as client:
+        return evaluations.newest(client, artifact, label, as_of)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What is made of an evaluation's rows beside its own figures."""
+
+    thresholds: Thresholds
+    roc: list[Roc]
+    distributions: list[Distribution]
+
+
+def curves(found: Stored) -> Curves:
+    """Counted once an evaluation."""
+    return _curves(found.listed.sha256, found.document)
+
+
+@st.cache_data(max_entries=20, show_spinner="Counting the evaluated transactions")
+def _curves(sha256: str, _document: Mapping[str, Any]) -> Curves:
+    with _clickhouse(_SLOW_SECONDS) as client:
+        scored = read_buckets(client, _document)
+        return Curves(read_thresholds(client, _document, scored), roc_curves(scored), distributions(scored))
+
+
+def flagged_alone(found: Stored, model: str, most: int) -> list[disagreements.Alone]:
+    return _flagged_alone(found.listed.sha256, model, most, found.document)
+
+
+@st.cache_data(max_entries=50, show_spinner="Looking for lone flags")
+def _flagged_alone(sha256: str, model: str, most: int, _document: Mapping[str, Any]) -> list[disagreements.Alone]:
+    with _clickhouse(_SLOW_SECONDS) as client:
+        return disagreements.flagged_alone(client, _document, model, most)
+
+
+@st.cache_data(ttl=LATER, max_entries=20, show_spinner="Adding up opportunity costs")
+def opportunities(artifact: str, until: datetime) -> list[money.Opportunity]:
+    with _clickhouse(_SLOW_SECONDS) as client:
+        return money.opportunities(client, artifact, until)
+
+
+# one transaction
+
+
+@st.cache_data(ttl=SOON, show_spinner="Following the transaction")
+def transaction(transaction_id: str) -> Trace | None:
+    """None when nothing of it is stored. What else is away is named in the trace."""
+    with _clickhouse() as client:
+        if not disagreements.is_stored(client, transaction_id):
+            return None
+    return trace(settings(), transaction_id)
+
+
+@st.cache_data(ttl=SOON, show_spinner=False)
+def outcomes(transaction_id: str, as_of: datetime) -> list[disagreements.KnownOutcome]:
+    with _clickhouse() as client:
+        return disagreements.outcomes_of(client, transaction_id, as_of)
+
+
+# weeks and drift
+
+
+@st.cache_data(ttl=LATER, max_entries=20, show_spinner="Counting by week")
+def vintages(artifact: str, label: str, as_of: datetime) -> list[vintages_view.Vintage]:
+    with _clickhouse(_SLOW_SECONDS) as client:
+        return vintages_view.vintages(client, horizons()[label], as_of, artifact)
+
+
+@st.cache_data(ttl=LATER, max_entries=20, show_spinner="Counting by weeks since origination")
+def courses(artifact: str, label: str, as_of: datetime) -> list[vintages_view.Course]:
+    with _clickhouse(_SLOW_SECONDS) as client:
+        return vintages_view.weeks_since_origination(client, horizons(), label, as_of, artifact)
+
+
+@st.cache_resource(show_spinner="Loading the export")
+def export(artifact: str) -> Export:
+    """What drift is measured against."""
+    return load_export(settings().model_copy(update={"artifact_version": artifact, "artifact_sha256": None}))
+
+
+@st.cache_data(ttl=LATER, max_entries=20, show_spinner="Measuring drift")
+def drift(artifact: str, as_of: date) -> Drift:
+    """Of the last full week before a day."""
+    with _clickhouse(_SLOW_SECONDS) as client:
+        return look(client, export(artifact), as_of)
+
+
+# the running services
+
+
+@dataclass(frozen=True)
+class Now:
+    """What was scored last; `live` is of the minutes before `until`."""
+
+    newest: live_view.Newest
+    live: live_view.Live
+
+
+@st.cache_data(ttl=2, show_spinner=False)
+def now(seconds: int, step_seconds: int) -> Now | None:
+    """None while nothing is stored."""
+    with _clickhouse() as client:
+        newest = live_view.newest(client)
+        return None if newest is None else Now(newest, live_view.live(client, utc_now(), seconds, step_seconds))
+
+
+@st.cache_resource(show_spinner=False)
+def lag_watches() -> list[LagWatch]:
+    """Score and sink, watched in threads of their own from the first call to the end of the process."""
+    given = settings()
+    watches = [
+        LagWatch(given, given.score_group, [given.topic_transactions]),
+        LagWatch(given, given.sink_group, [given.topic_shadow_scores, given.topic_outcomes]),
+    ]
+    for each in watches:
+        each.start()
+        atexit.register(each.stop)
+    return watches
+
+
+@st.cache_data(ttl=LATER, show_spinner="Reading dead letters")
+def dead_letters(days: int) -> data_health.DeadLetters:
+    """What was refused in the last days."""
+    return data_health.dead_letters(settings(), utc_now() - timedelta(days=days), _LETTERS_SHOWN)
+
+
+@st.cache_data(ttl=LATER, show_spinner="Matching outcomes")
+def outcome_counts() -> list[LabelCounts]:
+    return count_outcomes(settings())
+
+
+@st.cache_data(ttl=SOON, show_spinner=False)
+def failed_scores(until: datetime) -> list[data_health.FailedScores]:
+    with _clickhouse(_SLOW_SECONDS) as client:
+        return data_health.failed_scores(client, until)
+
+
+def reconciled(hours: int) -> Reconciliation:
+    """Asked anew each time."""
+    return reconcile(settings(), since=utc_now() - timedelta(hours=hours))

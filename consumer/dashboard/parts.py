@@ -1,0 +1,73 @@
+"""What pages have in common: the evaluation that is shown, what is said of it, and parts that are away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import streamlit as st
+
+from consumer.champion.evaluations import Stored
+from consumer.champion.report.wording import headline
+from consumer.dashboard import captions, data
+from consumer.dashboard.choice import Choice
+from consumer.errors import BnplError
+
+RETRY_SECONDS = 5
+
+
+def evaluation(choice: Choice) -> Stored | None:
+    """The stored evaluation of the choice, introduced; None, and how to have one, when there is none."""
+    found = data.evaluation(choice.artifact, choice.label, choice.as_of)
+    if found is None:
+        known = "now" if choice.is_now else f"on {choice.as_of:%Y-%m-%d}"
+        st.info(
+            f"No evaluation of models {choice.artifact} by label {choice.label}, as known {known}, is stored. This "
+            f"makes "
+            f"one: `{choice.command}`. While `bnpl-shadow evaluate --every` runs, one is made each day."
+        )
+        return None
+    st.caption(captions.of_evaluation(found.document))
+    return found
+
+
+def standing(told: Mapping[str, Any]) -> None:
+    """What an evaluation comes to, and why it is not the last word where it is not."""
+    first, *others = headline(dict(told))
+    if told["recommendation"]["promote"]:
+        st.success(first)
+    else:
+        st.info(first)
+    if reasons := captions.unsettled(told):
+        st.warning(f"Not settled: {'; '.join(reasons)}.")
+    with st.expander("The verdicts, with their reasons"):
+        for each in others:
+            st.markdown(f"- {each}")
+
+
+@contextmanager
+def may_be_away(what: str) -> Iterator[None]:
+    """A part of a page that says what is missing where its source does not answer; the rest of the page goes on."""
+    try:
+        yield
+    except BnplError as error:
+        away(error, what)
+
+
+def away(error: BnplError, what: str) -> None:
+    """Say what is missing and what to do about it."""
+    st.warning(f"{what} cannot be shown: {error}. `bnpl-shadow check` names every fault with its remedy.")
+
+
+def ask_again() -> None:
+    """Run the whole page again in a few seconds, until it is well."""
+
+    @st.fragment(run_every=RETRY_SECONDS)
+    def wait() -> None:
+        if st.session_state.pop("has_waited", False):
+            st.rerun()
+        st.session_state["has_waited"] = True
+        st.caption(f"Asked again every {RETRY_SECONDS} seconds; this page comes back by itself.")
+
+    wait()

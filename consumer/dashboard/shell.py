@@ -1,0 +1,54 @@
+"""Sidebar and pages put together; whatever is away becomes a message, and the page tries again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+
+from consumer.dashboard import parts
+from consumer.dashboard.choice import Choice, pick
+from consumer.dashboard.screens import (
+    data_health,
+    disagreements,
+    drift,
+    live,
+    models,
+    money,
+    rules_against_models,
+    vintages,
+)
+from consumer.errors import BnplError
+
+PAGES: dict[str, tuple[str, Callable[[Choice], None]]] = {
+    # address: (title, what draws it)
+    "live": ("Live", live.show),
+    "models": ("Models", models.show),
+    "rules-against-models": ("Rules against models", rules_against_models.show),
+    "vintages": ("Vintages and maturity", vintages.show),
+    "disagreements": ("Disagreements", disagreements.show),
+    "drift": ("Drift", drift.show),
+    "money": ("Money", money.show),
+    "data-health": ("Data health", data_health.show),
+}
+
+
+def run() -> None:
+    """Draw the page that the address names."""
+    st.set_page_config(page_title="BNPL shadow scoring", layout="wide")
+    choice = pick()  # here and not in a page, so that it stays from page to page
+    pages = [
+        st.Page(partial(_draw, title, show, choice), title=title, url_path=address, default=address == "live")
+        for address, (title, show) in PAGES.items()
+    ]
+    st.navigation(pages, expanded=True).run()
+
+
+def _draw(title: str, show: Callable[[Choice], None], choice: Choice) -> None:
+    st.title(title)
+    try:
+        show(choice)
+    except BnplError as error:
+        parts.away(error, "This page")
+        parts.ask_again()
