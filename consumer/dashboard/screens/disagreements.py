@@ -92,7 +92,7 @@ def _alone(found: Stored) -> None:
             for each in alone
         ]
     )
-    chosen: Any = st.dataframe(
+    st.dataframe(
         frame,
         hide_index=True,
         height=280,
@@ -107,7 +107,6 @@ def _alone(found: Stored) -> None:
         f"The {len(alone)} farthest above the threshold of {model}, choose one to see it below. "
         f"{captions.of_evaluation(found.document)}"
     )
-    del chosen
 
 
 def _take() -> None:
@@ -214,8 +213,10 @@ def _reasons(prediction: Prediction, trace: Trace) -> None:
     if not forms:
         st.info("No reasons: none of the models is linear.")
         return
-    model = st.selectbox("Model", list(forms), key="reasons of")
-    _contributions(model or next(iter(forms)), forms[model or next(iter(forms))])
+    alone = st.session_state.get("alone")  # whose lone flags are looked at above
+    models = list(forms)
+    model = st.selectbox("Model", models, models.index(alone) if alone in forms else 0) or models[0]
+    _contributions(model, forms[model])
 
 
 def _contributions(model: str, form: Form) -> None:

@@ -68,7 +68,7 @@ def _weeks(weeks: list[Vintage], choice: Choice) -> None:
         st.info("No outcome is known of any week yet.")
     else:
         charts.show(
-            _rates(known),
+            _rates(frame),
             "Default rate by week of origination: "
             + ", ".join(f"{r.week} {r.rate:.1%} ({r.state})" for r in known.itertuples()),
             f"n = {int(known['observed'].sum()):,} approved transactions with a known outcome, "
@@ -96,7 +96,8 @@ def _weeks(weeks: list[Vintage], choice: Choice) -> None:
     )
 
 
-def _rates(known: pd.DataFrame) -> charts.Drawn:
+def _rates(frame: pd.DataFrame) -> charts.Drawn:
+    """Weeks that are not settled stand on grey, also where nothing is known of them yet."""
     domain = [_SETTLED, _OPEN]
     colour = alt.Color(
         "state:N",
@@ -105,13 +106,15 @@ def _rates(known: pd.DataFrame) -> charts.Drawn:
         legend=alt.Legend(orient="top"),
     )
     shape = alt.Shape("state:N", title=None, scale=alt.Scale(domain=domain, range=["circle", "cross"]))
-    base = alt.Chart(known).encode(
-        x=alt.X("week:O", title="ISO week of origination (UTC)", axis=alt.Axis(labelAngle=0)), color=colour
-    )
+    x = alt.X("week:O", title="ISO week of origination (UTC)", axis=alt.Axis(labelAngle=0))
+    ground = alt.Chart(frame).transform_filter(alt.datum.state == _OPEN).mark_rect(color=charts.MUTED, opacity=0.2)
+    base = alt.Chart(frame).transform_filter("isValid(datum.rate)").encode(x=x, color=colour)
     reach = base.mark_rule(strokeWidth=2).encode(
-        y=alt.Y("low:Q", title="default rate", axis=alt.Axis(format="%"), scale=alt.Scale(zero=True)), y2="high:Q"
+        y=alt.Y("low:Q", title="default rate", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)), y2="high:Q"
     )
-    return alt.layer(reach, base.mark_point(size=110, filled=True, opacity=1).encode(y="rate:Q", shape=shape))
+    return alt.layer(
+        ground.encode(x=x), reach, base.mark_point(size=110, filled=True, opacity=1).encode(y="rate:Q", shape=shape)
+    )
 
 
 def _courses(courses: list[Course], choice: Choice) -> None:

@@ -1,0 +1,171 @@
+"""The dashboard in a real browser: every page on real data, its numbers against `evaluate`, and ClickHouse away."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from browsing import CHROMIUM, NO_BROWSER, PATIENCE_MS, address_of, chromium, drawn, photograph, table
+from evaluated_past import Past
+from harness import Commands
+from playwright.sync_api import Page, expect
+from pydantic import SecretStr
+
+from consumer.champion.report.wording import interval, number, ratio
+from consumer.dashboard.shell import PAGES
+from consumer.system.faults.proxy import Proxy, behaving
+from consumer.views.buckets import read_buckets
+from consumer.views.thresholds import Thresholds, read_thresholds
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_BROWSER)
+
+_ERRORS = "[data-testid=stException], [data-testid=stAlertContentError]"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running dashboard, the way to ClickHouse that it takes, and a visitor."""
+
+    address: str
+    proxy: Proxy
+    page: Page
+
+    def visit(self, path: str = "") -> Page:
+        self.page.goto(f"{self.address}/{path}")
+        drawn(self.page)
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def site(past: Past, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    assert past.settings.clickhouse_url
+    commands = Commands(tmp_path_factory.mktemp("dashboard"))
+    with Proxy(past.settings.clickhouse_url.get_secret_value()) as proxy, chromium() as browser:
+        given = {"clickhouse_url": SecretStr(proxy.address), "dashboard_port": 0}
+        dashboard = commands.start(past.settings.model_copy(update=given), "dashboard")
+        try:
+            page = browser.new_page(viewport={"width": 1400, "height": 900})
+            page.set_default_timeout(PATIENCE_MS)
+            yield Site(address_of(dashboard), proxy, page)
+            dashboard.terminate()
+            assert dashboard.ended(20) == 0
+            assert "Traceback" not in dashboard.output
+        finally:
+            commands.kill_all()
+
+
+@pytest.fixture(scope="module")
+def thresholds(past: Past) -> Thresholds:
+    return read_thresholds(past.client, past.told, read_buckets(past.client, past.told))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(os.environ.get("BNPL_SCREENSHOTS") or tmp_path_factory.mktemp("pictures"))
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"pictures of the pages: {folder}")
+    return folder
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_every_page_opens_on_real_data(site: Site, pictures: Path, address: str) -> None:
+    title, _ = PAGES[address]
+    page = site.visit() if address == "live" else site.page
+    page.get_by_role("link", name=title, exact=True).click()
+    expect(page.locator("h1")).to_have_text(title)
+    drawn(page)
+    expect(page.locator(_ERRORS)).to_have_count(0)
+    expect(page.get_by_text("cannot be shown")).to_have_count(0)
+    if address in ("models", "rules-against-models", "disagreements", "money"):
+        expect(page.get_by_text(re.compile(r"^n = [\d,]+ evaluated transactions")).first).to_be_visible()
+    photograph(page, pictures / f"{address}.png")
+
+
+def test_the_leaderboard_says_what_evaluate_says(site: Site, past: Past) -> None:
+    page = site.visit("models")
+    found = table(page, "AUC")
+    for name, told in past.told["evaluation"]["scorers"].items():
+        ranking = told["ranking"]
+        assert found[name]["ratio"] == ratio(told["ratio"])
+        assert (
+            found[name]["AUC"]
+            == f"{number(ranking['auc'], 3)} ({interval(ranking['auc_low'], ranking['auc_high'], 3)})"
+        )
+        assert found[name]["high band"].endswith(f"n = {told['ratio']['high']['rows']:,}")
+
+
+def test_the_slider_re_thresholds_everybody_and_says_what_evaluate_says(
+    site: Site, past: Past, thresholds: Thresholds
+) -> None:
+    page = site.visit("rules-against-models")
+    scorers = past.told["evaluation"]["scorers"]
+    for name, row in table(page, "lift").items():
+        told, worth = scorers[name]["ratio"], scorers[name]["money"]
+        assert row["flagged"] == f"{worth['declined']:,}"
+        assert row["ratio"] == ratio(told)
+        assert row["opportunity"] == (
+            f"{number(worth['opportunity'], 0)} ({interval(worth['interval_low'], worth['interval_high'], 0)})"
+        )
+    handle = page.get_by_role("slider", name="Share of transactions that each flags")
+    handle.focus()
+    for place in (thresholds.own + 1, thresholds.own + 2):
+        handle.press("ArrowRight")
+        share = f"{thresholds.shares[place]:.1%}"
+        expect(page.locator("[data-testid=stSlider]")).to_contain_text(share)
+        drawn(page)
+        expected = {each.scorer: each for each in thresholds.at(place)}
+        for name, each in expected.items():
+            expect(page.locator("[data-testid=stTable] table").first).to_contain_text(f"{each.flagged:,}")
+            row = table(page, "lift")[name]
+            assert row["flagged"] == f"{each.flagged:,}"
+            assert row["lift"] == number(each.lift)
+            said = f"{number(each.ratio)} ({interval(each.ratio_low, each.ratio_high)})" if each.ratio else each.why
+            assert row["ratio"] == said
+
+
+def test_the_day_is_in_the_address_and_what_is_not_settled_says_so(site: Site) -> None:
+    page = site.visit("vintages?as_of=2026-07-20")
+    expect(page.get_by_text("not settled, and drawn grey")).to_be_visible()
+    weeks = table(page, "coverage")
+    assert weeks["2026-W23"]["state"] == "settled"
+    assert weeks["2026-W28"] == weeks["2026-W28"] | {
+        "state": "not settled: will change",
+        "default rate": "none known yet",
+    }
+    page.get_by_role("link", name="Models", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Models")
+    expect(
+        page.get_by_text("bnpl-shadow evaluate --artifact v1 --label d28 --as-of 2026-07-20 --store")
+    ).to_be_visible()
+
+
+def test_one_transaction_is_followed_from_the_ledger(site: Site, past: Past) -> None:
+    example = next(iter(past.told["examples"].values()))
+    page = site.visit(f"disagreements?transaction={example['transaction_id']}")
+    rows = table(page, "threshold of the export")
+    assert [name for name, row in rows.items() if row["flagged there"] == "flagged"] == [example["model"]]
+    expect(page.get_by_text("No reasons:")).to_be_visible()  # these rows never were in Kafka
+    page.goto(f"{site.address}/disagreements?transaction=**nobody**")
+    expect(page.get_by_text("No score of **nobody** is stored")).to_be_visible()
+
+
+def test_clickhouse_away_is_named_and_the_page_comes_back_by_itself(site: Site) -> None:
+    page = site.page
+    with behaving(site.proxy, "503"):
+        page.goto(f"{site.address}/vintages?label=d42")
+        expect(page.get_by_text("This page cannot be shown: ClickHouse")).to_be_visible()
+        expect(page.get_by_text("comes back by itself")).to_be_visible()
+        expect(page.locator("[data-testid=stException]")).to_have_count(0)
+    expect(page.get_by_text("Default rate by week of origination").first).to_be_visible()
+    expect(page.get_by_text("cannot be shown")).to_have_count(0)
+
+
+def test_a_taken_port_is_named(past: Past, site: Site, tmp_path: Path) -> None:
+    port = site.address.rpartition(":")[2]
+    ended = Commands(tmp_path).run(past.settings, "dashboard", BNPL_DASHBOARD_PORT=port)
+    assert ended.process.returncode == 1
+    assert f"port {port} of 127.0.0.1 is taken; set BNPL_DASHBOARD_PORT" in ended.output
