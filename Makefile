@@ -4,10 +4,10 @@ BIN := .venv/bin
 SHADOW := $(BIN)/bnpl-shadow
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo season test lint format bench faults soak fuzz up down status lock clean
+.PHONY: help setup demo season test lint format bench faults soak fuzz screenshots up down status lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Make .venv from the lock file and fetch Kafka's jars (the others call this first)
 
@@ -48,6 +48,9 @@ faults: setup ## Break everything on purpose under traffic, and prove that nothi
 
 soak: setup ## Run steadily for half an hour, and see whether anything grows
 	@$(SHADOW) soak
+
+screenshots: setup ## Take the pictures of docs/images from a running dashboard (make up)
+	@PYTHONPATH=tests:tests/dashboard $(BIN)/python -m screenshots
 
 fuzz: setup ## Fuzz the decode path with a million payloads in both codecs
 	@PYTHONPATH=tests:tests/contracts $(BIN)/python -m fuzz

@@ -24,8 +24,8 @@ def of_evaluation(told: Told) -> str:
     """n, period and interval of an evaluation's figures."""
     rows = told["evaluation"]["rows"]
     return (
-        f"n = {rows['evaluated']:,} evaluated transactions with {rows['defaults']:,} defaults of {rows['customers']:,} "
-        f"customers, {period(told)}; {horizon(told)}. {confidence(told)} intervals."
+        f"n = {rows['evaluated']:,} evaluated transactions with {rows['defaults']:,} defaults of "
+        f"{rows['customers']:,} customers, {period(told)}; {horizon(told)}. {confidence(told)} intervals."
     )
 
 
@@ -58,7 +58,7 @@ def rate(told: Rate | Mapping[str, Any]) -> str:
         return "no rows"
     return (
         f"{percent(each['rate'])} ({interval_percent(each['interval_low'], each['interval_high'])}), "
-        f"n = {each['rows']:,}"
+        f"n\u00a0=\u00a0{each['rows']:,}"
     )
 
 

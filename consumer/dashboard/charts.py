@@ -42,7 +42,7 @@ class Style:
     def __init__(self, models: Sequence[str], in_legend: Sequence[str] | None = None) -> None:
         """`in_legend`: those that a chart shows; without it all."""
         self.names = [RULES, *(each for each in models if each != RULES)]
-        self._in_legend = self.names if in_legend is None else list(in_legend)
+        self._in_legend = [each for each in self.names if in_legend is None or each in in_legend]
 
     def colour(self, legend: bool = True) -> alt.Color:
         return alt.Color("scorer:N", title=None, scale=self._scale(palette()), legend=self._legend(legend))
@@ -60,9 +60,9 @@ class Style:
         return alt.Legend(orient="top", symbolSize=120, symbolStrokeWidth=2, values=self._in_legend) if wanted else None
 
 
-def show(chart: Drawn, alt_text: str, caption: str, table: pd.DataFrame) -> None:
+def show(chart: Drawn, alt_text: str, caption: str, table: pd.DataFrame, height: int = HEIGHT) -> None:
     """A chart with what it shows in words, its caption, and its numbers as a table."""
-    st.altair_chart(chart.properties(height=HEIGHT), alt=alt_text)
+    st.altair_chart(chart.properties(height=height), alt=alt_text)
     st.caption(caption)
     with st.expander("As a table"):
         st.dataframe(table, hide_index=True, alt=alt_text)

@@ -148,7 +148,6 @@ def _refuse_other_rows(total: Sums, told: Document) -> None:
     if (counted["rows"], counted["defaults"]) != (evaluated["evaluated"], evaluated["defaults"]):
         raise Fatal(
             f"this evaluation is of {evaluated['evaluated']:,} transactions with {evaluated['defaults']:,} defaults, "
-            f"the "
-            f"tables now give {counted['rows']:,.0f} with {counted['defaults']:,.0f}: something was sent again since. "
-            "Evaluate again with `bnpl-shadow evaluate --store`"
+            f"the tables now give {counted['rows']:,.0f} with {counted['defaults']:,.0f}: something was sent again "
+            "since. Evaluate again with `bnpl-shadow evaluate --store`"
         )

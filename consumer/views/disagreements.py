@@ -128,6 +128,6 @@ def _flags(score: str, at: int, threshold: dict[str, Any] | None) -> str:
     if threshold is None:
         return "false"
     return (
-        f"({score} > {{flag_score_{at}:Float64}} OR ({score} = {{flag_score_{at}:Float64}} "
-        f"AND row_order <= {{flag_order_{at}:UInt64}}))"
+        f"({score} > {{flag_score_{at}:Float64}} OR ({score} = {{flag_score_{at}:Float64}} AND row_order <= "
+        f"{{flag_order_{at}:UInt64}}))"
     )

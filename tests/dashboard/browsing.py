@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,17 @@ def chromium() -> Iterator[Browser]:
 def address_of(dashboard: Command) -> str:
     """Where a `bnpl-shadow dashboard` answers, once it does."""
     eventually(lambda: dashboard.says("dashboard"), 60, lambda: dashboard.output)
-    return next(str(each["url"]) for each in dashboard.events if each["event"] == "dashboard")
+    address = next(str(each["url"]) for each in dashboard.events if each["event"] == "dashboard")
+    eventually(lambda: _answers(f"{address}/_stcore/health"), 30, lambda: dashboard.output)
+    return address
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def drawn(page: Page) -> None:

@@ -95,7 +95,7 @@ def test_the_leaderboard_says_what_evaluate_says(site: Site, past: Past) -> None
             found[name]["AUC"]
             == f"{number(ranking['auc'], 3)} ({interval(ranking['auc_low'], ranking['auc_high'], 3)})"
         )
-        assert found[name]["high band"].endswith(f"n = {told['ratio']['high']['rows']:,}")
+        assert found[name]["high band"].endswith(f"n\u00a0=\u00a0{told['ratio']['high']['rows']:,}")
 
 
 def test_the_slider_re_thresholds_everybody_and_says_what_evaluate_says(
@@ -129,7 +129,7 @@ def test_the_slider_re_thresholds_everybody_and_says_what_evaluate_says(
 
 def test_the_day_is_in_the_address_and_what_is_not_settled_says_so(site: Site) -> None:
     page = site.visit("vintages?as_of=2026-07-20")
-    expect(page.get_by_text("not settled, and drawn grey")).to_be_visible()
+    expect(page.get_by_text("Not settled, and drawn grey")).to_be_visible()
     weeks = table(page, "coverage")
     assert weeks["2026-W23"]["state"] == "settled"
     assert weeks["2026-W28"] == weeks["2026-W28"] | {

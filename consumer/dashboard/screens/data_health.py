@@ -160,9 +160,8 @@ def _tell(found: Reconciliation, since: str) -> None:
     counts = ", ".join(f"{kind.replace('_', ' ')} {getattr(found, kind):,}" for kind in KINDS)
     told = (
         f"Of {since}: produced {found.produced:,}, scored {found.scored:,}, dead-lettered {found.dead_lettered:,}, "
-        f"stored "
-        f"{found.stored:,}; on their way {found.waiting_for_score:,} to score, {found.waiting_for_sink:,} to sink. "
-        f"{counts}."
+        f"stored {found.stored:,}; on their way {found.waiting_for_score:,} to score, {found.waiting_for_sink:,} to "
+        f"sink. {counts}."
     )
     if found.holds:
         st.success(f"It adds up. {told}")

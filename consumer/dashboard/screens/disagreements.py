@@ -127,7 +127,7 @@ def _one(transaction_id: str, choice: Choice, found: Stored | None) -> None:
     if prediction is None or prediction.row is None:
         st.info(
             f"{captions.plain(transaction_id)} was not scored by models {choice.artifact}; choose others in the "
-            f"sidebar."
+            "sidebar."
         )
         return
     row = prediction.row
@@ -206,7 +206,7 @@ def _reasons(prediction: Prediction, trace: Trace) -> None:
         away = "; ".join(trace.away.values())
         st.info(
             f"No reasons: {away or prediction.not_recomputed}. Features are not stored, so they are made again from "
-            f"Kafka."
+            "Kafka."
         )
         return
     forms = {model: form for model, form in again.forms.items() if form is not None}
@@ -242,6 +242,6 @@ def _contributions(model: str, form: Form) -> None:
         f"What moves the score of {model} most: "
         + ", ".join(f"{row.feature} {row.contribution:+.2f}" for row in frame.itertuples()),
         f"The {len(frame)} largest of {len(form.contributions)} features; to the right raises the score. n = 1 "
-        f"transaction.",
+        "transaction.",
         frame,
     )

@@ -14,7 +14,10 @@ from consumer.evaluation.drift.judge import Vintage as Calibrated
 from consumer.services.drift.look import Drift
 
 _STATES = ("ok", "warning", "ALARM")
+_MUTED, _OPEN = "muted", "not judged"
 _FEATURES_SHOWN = 15
+_ROW, _AXES = 24, 90
+"""Pixels of a bar with its gap, and of what stands around them."""
 
 
 def show(choice: Choice) -> None:
@@ -36,10 +39,9 @@ def show(choice: Choice) -> None:
 
 def _caption(found: Drift) -> str:
     return (
-        f"n = {found.rows:,} transactions of {found.first_day} to before {found.as_of} (UTC), against the training of "
-        f"{found.version}: {found.source}. PSI against bins of training; it counts only when it is more than chance "
-        f"(the "
-        "critical value), and a state needs two windows in a row."
+        f"n = {found.rows:,} transactions of {found.first_day} to before {found.as_of} (UTC), against the training "
+        f"of {found.version}: {found.source}. PSI against bins of training; it counts only when it is more than "
+        "chance (the critical value), and a state needs two windows in a row."
     )
 
 
@@ -60,50 +62,44 @@ def _shifts(title: str, shifts: list[Shift], found: Drift) -> None:
             for each in shifts
         ]
     )
-    measured = frame[frame["psi"].notna()].head(_FEATURES_SHOWN)
+    measured = frame[frame["psi"].notna() & (frame["state"] != _MUTED)].head(_FEATURES_SHOWN)
     if not measured.empty:
-        domain = ["ok", "warning", "ALARM", "muted", "not judged"]
-        palette = charts.palette()
-        bars = (
-            alt.Chart(measured)
-            .mark_bar(size=11)
-            .encode(
-                x=alt.X("psi:Q", title="population stability index"),
-                y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
-                color=alt.Color(
-                    "state:N",
-                    title=None,
-                    scale=alt.Scale(
-                        domain=domain, range=[palette[1], palette[5], palette[2], charts.MUTED, charts.MUTED]
-                    ),
-                    legend=alt.Legend(orient="top"),
-                ),
-            )
-        )
-        marks = pd.DataFrame({"at": [PSI_WARNING, PSI_ALARM], "what": ["warning", "alarm"]})
-        lines = alt.Chart(marks).mark_rule(color=charts.MUTED, strokeDash=[4, 3]).encode(x="at:Q")
-        words = lines.mark_text(color=charts.MUTED, align="left", dx=3, baseline="top").encode(
-            text="what:N", y=alt.value(0)
-        )
         charts.show(
-            alt.layer(bars, lines, words),
+            _bars(measured),
             f"{title} by population stability index, the first to look at on top: "
             + ", ".join(f"{row.name} {row.psi:.3f} {row.state}" for row in measured.head(5).itertuples(index=False)),
-            f"n = {found.rows:,} transactions, {found.first_day} to before {found.as_of}; "
-            f"{'the first ' + str(len(measured)) + ' of ' + str(len(frame)) if len(frame) > len(measured) else 'all'}, "
-            "ordered by state, then by PSI times how much it moves the champion. The critical value stands for an "
-            "interval.",
+            f"n = {found.rows:,} transactions, {found.first_day} to before {found.as_of}; {len(measured)} of "
+            f"{len(frame)}, the first to look at on top. What is muted moves by construction and stands in the "
+            "table. The critical value there takes the place of an interval.",
             frame,
+            height=_ROW * len(measured) + _AXES,
         )
     for each in shifts:
         if each.not_measured:
             st.caption(f"{each.name}: {each.not_measured}.")
 
 
+def _bars(measured: pd.DataFrame) -> charts.Drawn:
+    """Told by colour, and by a word at the end of each bar."""
+    domain, palette = [*_STATES, _OPEN], charts.palette()
+    colours = [*(palette[at] for at in (1, 5, 2)), charts.MUTED]
+    top = max(float(measured["psi"].max()), PSI_ALARM) * 1.15
+    base = alt.Chart(measured).encode(
+        x=alt.X("psi:Q", title="population stability index", scale=alt.Scale(domain=[0, top])),
+        y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
+        color=alt.Color("state:N", title=None, scale=alt.Scale(domain=domain, range=colours), legend=None),
+    )
+    marks = pd.DataFrame({"at": [PSI_WARNING, PSI_ALARM], "what": ["warning from here", "alarm from here"]})
+    lines = alt.Chart(marks).mark_rule(color=charts.MUTED, strokeDash=[4, 3]).encode(x="at:Q")
+    words = lines.mark_text(color=charts.MUTED, align="left", dx=3, baseline="bottom")
+    states = base.mark_text(align="left", dx=4).encode(text="state:N")
+    return alt.layer(base.mark_bar(size=12), states, lines, words.encode(text="what:N", y=alt.value(-2)))
+
+
 def _state(each: Shift | FlagShift) -> str:
     if isinstance(each, Shift) and each.muted:
-        return "muted"
-    return "not judged" if each.state is None else _STATES[each.state]
+        return _MUTED
+    return _OPEN if each.state is None else _STATES[each.state]
 
 
 def _flags(flags: list[FlagShift], found: Drift) -> None:
@@ -125,7 +121,7 @@ def _flags(flags: list[FlagShift], found: Drift) -> None:
         return
     captions.table(rows, "scorer")
     st.caption(
-        f"{found.first_day} to before {found.as_of}; the interval is of the difference, 95 % of all scorers together."
+        f"{found.first_day} to before {found.as_of}; the interval is of the difference, 95% of all scorers together."
     )
 
 
@@ -158,10 +154,11 @@ def _calibrated(weeks: list[Calibrated], scores: list[Shift], choice: Choice) ->
     )
     newest = [f"{e.model} {number(e.ratio)} ({interval(e.low, e.high)})" for e in weeks if e.week == last]
     rows = int(frame.groupby("week")["rows"].max().sum())
+    reach = alt.Chart(frame).mark_rule().encode(x=x, y="low:Q", y2="high:Q", color=style.colour())
     charts.show(
-        alt.layer(charts.level(1.0), drawn),
+        alt.layer(charts.level(1.0), reach, drawn),
         "Defaults over the sum of scores by week, by model; 1 is right",
         f"n = {rows:,} transactions of {frame['week'].nunique()} weeks, full term, as known on "
-        f"{choice.as_of:%Y-%m-%d}; the newest: {'; '.join(newest)}, 95 % (exact Poisson). The others are in the table.",
+        f"{choice.as_of:%Y-%m-%d}; the newest: {'; '.join(newest)}, 95% (exact Poisson). Numbers are in the table.",
         frame,
     )

@@ -46,8 +46,7 @@ def _lag(watches: list[LagWatch]) -> None:
         st.warning(f"Lag is as last seen: {why}")
     st.caption(
         "Messages that a group has yet to read, and for how long the oldest of them has waited. Of all partitions, "
-        "now; "
-        "`bnpl-shadow lag` has them one by one."
+        "now; `bnpl-shadow lag` has them one by one."
     )
 
 
@@ -80,11 +79,10 @@ def _scored() -> None:
     )
     fourth.metric(f"Champion, in mode {newest.mode}", newest.champion)
     st.caption(
-        f"n = {live.events:,} events scored from {live.since:%H:%M:%S} to {live.until:%H:%M:%S} UTC"
-        f"{_interval('declined', live.declined, live.events)}{_interval('high risk', live.flagged, live.events)}. "
-        f"The newest "
-        f"was scored at {newest.scored_at:%Y-%m-%d %H:%M:%S} UTC, {ago:,.0f} s ago; the table holds {newest.rows:,} "
-        f"rows."
+        f"n = {live.events:,} events scored from {live.since:%H:%M:%S} to {live.until:%H:%M:%S} "
+        f"UTC{_interval('declined', live.declined, live.events)}{_interval('high risk', live.flagged, live.events)}. "
+        f"The newest was scored at {newest.scored_at:%Y-%m-%d %H:%M:%S} UTC, {ago:,.0f} s ago; the table holds "
+        f"{newest.rows:,} rows."
     )
     if not live.events:
         st.info(f"Nothing was scored in the last {_PERIOD_SECONDS // 60} minutes.")
@@ -101,14 +99,14 @@ def _interval(what: str, count: int, of: int) -> str:
     if not of:
         return ""
     low, high = wilson(np.array([count / of]), np.array([float(of)]), _CONFIDENCE)
-    return f"; {what} {captions.interval_percent(float(low[0]), float(high[0]))} (95 %)"
+    return f"; {what} {captions.interval_percent(float(low[0]), float(high[0]))} (95%)"
 
 
 def _rate_chart(live: Live) -> None:
     seconds = live.step_seconds
     frame = pd.DataFrame(
         [
-            {"time": each.begins.replace(tzinfo=None), "events": what, "rate": count / seconds}
+            {"time": each.begins, "events": what, "rate": count / seconds}
             for each in live.steps
             for what, count in (("approved", each.events - each.declined), ("declined", each.declined))
         ]
@@ -118,7 +116,7 @@ def _rate_chart(live: Live) -> None:
         alt.Chart(frame)
         .mark_bar(size=4)
         .encode(
-            x=alt.X("time:T", title="scored at (UTC)"),
+            x=alt.X("time:T", title="scored at (UTC)", scale=alt.Scale(type="utc", domain=[live.since, live.until])),
             y=alt.Y("rate:Q", title="events a second"),
             color=alt.Color(
                 "events:N",
@@ -132,7 +130,7 @@ def _rate_chart(live: Live) -> None:
     charts.show(
         chart,
         f"Events scored a second, by decision, in steps of {seconds} seconds: {live.rate(_RATE_SECONDS):.1f} in the "
-        f"last minute",
+        "last minute",
         f"n = {live.events:,} events, in steps of {seconds} s; counts, so without interval.",
         frame,
     )
@@ -157,6 +155,6 @@ def _score_table(live: Live) -> None:
     captions.table(rows, "model")
     st.caption(
         f"n = {live.events:,} events, {live.since:%H:%M:%S} to {live.until:%H:%M:%S} UTC. Flagged: at the threshold "
-        f"that the "
-        "model was exported with, which is not the rules' share; the page Rules against models compares at one share."
+        "that the model was exported with, which is not the rules' share; the page Rules against models compares at "
+        "one share."
     )

@@ -55,7 +55,6 @@ def _leaderboard(told: Told, style: charts.Style) -> None:
             "KS": number(each["ranking"]["ks"], 3),
             "observed / expected": _observed_expected(each["calibration"]),
             "high band": captions.rate(each["ratio"]["high"]),
-            "low band": captions.rate(each["ratio"]["low"]),
         }
         for name, each in _by_ratio(scorers)
     ]
@@ -168,8 +167,7 @@ def _lift(told: Told, style: charts.Style) -> None:
         alt.layer(charts.level(1.0), drawn),
         f"Lift by tenths of each score; in the first tenth: {said}",
         f"Each point: a tenth, {int(frame['rows'].min()):,} transactions or more; intervals of the rates are in the "
-        f"table. "
-        f"{captions.of_evaluation(told)}",
+        f"table. {captions.of_evaluation(told)}",
         frame,
     )
 

@@ -66,14 +66,13 @@ def _policies(found: Stored, thresholds: Thresholds) -> None:
         charts.intervals(
             frame,
             charts.Style([each.scorer for each in at_share]),
-            "opportunity (currency of the amounts)",
+            "opportunity (in the currency of the amounts)",
             {"as decided": 0.0},
             ",.0f",
         ),
         "Opportunity: " + ", ".join(f"{each.scorer} {each.opportunity:,.0f}" for each in at_share),
         f"At the rules' share, by {whose}: profit of a policy that declines its high band, less the profit of what "
-        f"was decided. "
-        f"Only of what was approved; no forecast. {captions.of_evaluation(found.document)}",
+        f"was decided. Only of what was approved; no forecast. {captions.of_evaluation(found.document)}",
         frame,
     )
 
@@ -88,7 +87,7 @@ def _sensitivity(told: Mapping[str, Any]) -> None:
         rows.append(row)
     captions.table(rows, ["margin", "loss given default"])
     st.caption(
-        f"The opportunity when both economics are half, as given, and one and a half times as large. Points without "
+        "The opportunity when both economics are half, as given, and one and a half times as large. Points without "
         f"intervals: the sensitivity is the range. {captions.of_evaluation(told)}"
     )
 
@@ -114,8 +113,6 @@ def _as_stored(choice: Choice) -> None:
     captions.table(rows, "champion")
     st.caption(
         "Had the champion of the time decided by the threshold it was exported with, against what was decided. "
-        "Transactions "
-        f"before {choice.as_of:%Y-%m-%d %H:%M} UTC with all that is known of them now, which is not as of the chosen "
-        f"day. A sum "
-        "over what is known, so without interval."
+        f"Transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC with all that is known of them now, which is not as "
+        "of the chosen day. A sum over what is known, so without interval."
     )

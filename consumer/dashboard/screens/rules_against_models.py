@@ -64,8 +64,8 @@ def _how(thresholds: Thresholds, place: int) -> str:
     if place == thresholds.own:
         return "At the rules' own share: the rules by their own flags, the figures are those of `bnpl-shadow evaluate`."
     return (
-        "At another share than their own the rules flag by their risk score. Intervals are widened for customers with "
-        "several transactions as much as `evaluate` found at the rules' own share."
+        "At another share than their own the rules flag by their risk score. Intervals are widened for customers "
+        "with several transactions as much as `evaluate` found at the rules' own share."
     )
 
 
@@ -133,10 +133,10 @@ def _money(at_share: list[AtShare], style: charts.Style, told: Mapping[str, Any]
     )
     economics = told["terms"]["policy"]["economics"]
     charts.show(
-        charts.intervals(frame, style, "opportunity (currency of the amounts)", {"as decided": 0.0}, ",.0f"),
+        charts.intervals(frame, style, "opportunity (currency)", {"as decided": 0.0}, ",.0f"),
         "Opportunity at this share: " + ", ".join(f"{each.scorer} {each.opportunity:,.0f}" for each in at_share),
-        f"Against what was decided, had each declined what it flags: margin {percent(economics['margin'])}, loss given "
-        f"default {percent(economics['loss_given_default'], 0)}. {captions.of_evaluation(told)}",
+        f"Against what was decided, had each declined what it flags: margin {percent(economics['margin'])}, loss "
+        f"given default {percent(economics['loss_given_default'], 0)}. {captions.of_evaluation(told)}",
         frame,
     )
 

@@ -23,17 +23,15 @@ def show(choice: Choice) -> None:
         return
     settled = sum(_is_settled(each) for each in weeks)
     st.caption(
-        f"n = {sum(each.transactions for each in weeks):,} transactions of {len(weeks)} ISO weeks (UTC), "
-        f"{settled} of them settled; label {choice.label} as known on {choice.as_of:%Y-%m-%d %H:%M} UTC. 95 % "
-        f"intervals (Wilson)."
+        f"n = {sum(each.transactions for each in weeks):,} transactions of {len(weeks)} ISO weeks (UTC), {settled} "
+        f"of them settled; label {choice.label} as known on {choice.as_of:%Y-%m-%d %H:%M} UTC. 95% intervals "
+        "(Wilson)."
     )
     if settled < len(weeks):
         st.warning(
-            f"{len(weeks) - settled} weeks are not settled, and drawn grey: not all transactions of them are old "
-            f"enough for "
-            f"{choice.label} yet, or less than {data.policy().minimum_coverage:.0%} of these have an outcome. Their "
-            f"rates "
-            "will change."
+            f"Not settled, and drawn grey, are {len(weeks) - settled} of {len(weeks)} weeks: not all transactions of "
+            f"them are old enough for {choice.label} yet, or less than {data.policy().minimum_coverage:.0%} of these "
+            "have an outcome. Their rates will change."
         )
     _weeks(weeks, choice)
     _courses(data.courses(choice.artifact, choice.label, choice.as_of), choice)
@@ -72,8 +70,7 @@ def _weeks(weeks: list[Vintage], choice: Choice) -> None:
             "Default rate by week of origination: "
             + ", ".join(f"{r.week} {r.rate:.1%} ({r.state})" for r in known.itertuples()),
             f"n = {int(known['observed'].sum()):,} approved transactions with a known outcome, "
-            f"{known['week'].iloc[0]} to "
-            f"{known['week'].iloc[-1]}; label {choice.label}; 95 % intervals.",
+            f"{known['week'].iloc[0]} to {known['week'].iloc[-1]}; label {choice.label}; 95% intervals.",
             known,
         )
     rows = [
@@ -163,10 +160,9 @@ def _courses(courses: list[Course], choice: Choice) -> None:
     charts.show(
         chart,
         "Share defaulted by week of origination and weeks since the transaction; cells that will change are grey",
-        f"Of the transactions of a week whose outcome is known (n, defaults and 95 % intervals in the table), as "
-        f"known on "
-        f"{choice.as_of:%Y-%m-%d %H:%M} UTC. A cell is of the label that is due first at or after that time; grey: "
-        f"not the "
-        "whole week is old enough for that label, and what is known of it leans to what is known early.",
+        "Of the transactions of a week whose outcome is known (n, defaults and 95% intervals in the table), as "
+        f"known on {choice.as_of:%Y-%m-%d %H:%M} UTC. A cell is of the label that is due first at or after that "
+        "time; grey: not the whole week is old enough for that label, and what is known of it leans to what is "
+        "known early.",
         frame,
     )
