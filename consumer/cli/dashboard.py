@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from importlib import import_module
 from pathlib import Path
 
 import click
 
 from consumer import logs
-from consumer.errors import ConfigurationError
 from consumer.logs import get_logger
-from consumer.settings import PROJECT, Settings, load_settings
+from consumer.settings import PROJECT, load_settings
+from consumer.stack.part import free_port, refuse_taken_port
 
 _SCRIPT = PROJECT / "consumer" / "dashboard" / "app.py"
 
@@ -32,25 +30,9 @@ def command() -> None:
     """
     settings = load_settings()
     logs.configure(settings.log_level, "dashboard")
-    port = _free_port(settings)
+    port = settings.dashboard_port or free_port()
+    refuse_taken_port(port, "dashboard", "BNPL_DASHBOARD_PORT")
     _serve(_SCRIPT, settings.dashboard_host, port)
-
-
-def _free_port(settings: Settings) -> int:
-    """Raises ConfigurationError when the port is taken or the host is none of ours."""
-    host, port = settings.dashboard_host, settings.dashboard_port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as asked:
-        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            asked.bind((host, port))
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            why = f"port {port} of {host} is taken" if taken else f"cannot listen on {host}:{port} ({error.strerror})"
-            raise ConfigurationError(
-                f"no dashboard: {why}; set BNPL_DASHBOARD_PORT to another, or 0 for any"
-            ) from error
-        return int(asked.getsockname()[1])
 
 
 def _serve(script: Path, host: str, port: int) -> None:

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness import Command, eventually
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Position, expect, sync_playwright
 
 CHROMIUM = os.environ.get("BNPL_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 NO_BROWSER = "no Chromium on this machine: install Debian's package chromium"
 PATIENCE_MS = 30_000
+FIRST_ROW: Position = {"x": 16, "y": 52}
+"""Where the box of the first row of a table is that rows can be chosen of, from the table's corner."""
 
 
 @contextmanager
@@ -58,9 +60,8 @@ def table(page: Page, containing: str) -> dict[str, dict[str, str]]:
     found = page.locator("[data-testid=stTable] table").filter(
         has=page.locator("th", has_text=re.compile(f"^{re.escape(containing)}$"))
     )
-    columns, *rows = [
-        [cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in found.first.locator("tr").all()
-    ]
+    read = "table => [...table.rows].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    columns, *rows = found.first.evaluate(read)
     return {name: dict(zip(columns[1:], cells, strict=True)) for name, *cells in rows}
 
 

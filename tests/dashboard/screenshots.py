@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from browsing import chromium, drawn
+from browsing import FIRST_ROW, chromium, drawn
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
@@ -28,8 +28,6 @@ PICTURES: dict[str, tuple[str, Theme, int, str]] = {
     "vintages": ("vintages?as_of=2026-07-20", "light", 1180, "not settled"),
     "disagreements": ("disagreements?alone=elastic", "dark", 1400, "What made its scores"),
 }
-_FIRST_ROW = {"x": 16, "y": 52}
-"""Where the first box of a table of transactions is, from the table's corner."""
 
 
 @click.command()
@@ -65,7 +63,7 @@ def take(browser: Browser, address: str, name: str, file: Path) -> int:
 
 def _choose_first(page: Page) -> None:
     """The transaction that is farthest above the threshold, and down to what made its scores."""
-    page.locator("[data-testid=stDataFrame]").first.click(position=_FIRST_ROW)  # type: ignore[arg-type]
+    page.locator("[data-testid=stDataFrame]").first.click(position=FIRST_ROW)
     heading = page.get_by_role("heading", name="One transaction")
     expect(page.get_by_text("What made its scores")).to_be_visible()
     drawn(page)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, NO_BROWSER, PATIENCE_MS, address_of, chromium, drawn, photograph, table
+from browsing import CHROMIUM, FIRST_ROW, NO_BROWSER, PATIENCE_MS, address_of, chromium, drawn, photograph, table
 from evaluated_past import Past
 from harness import Commands
 from playwright.sync_api import Page, expect
@@ -149,6 +149,13 @@ def test_one_transaction_is_followed_from_the_ledger(site: Site, past: Past) -> 
     rows = table(page, "threshold of the export")
     assert [name for name, row in rows.items() if row["flagged there"] == "flagged"] == [example["model"]]
     expect(page.get_by_text("No reasons:")).to_be_visible()  # these rows never were in Kafka
+    page.get_by_text("Flagged by this model alone").scroll_into_view_if_needed()
+    model = page.get_by_role("combobox", name="Flagged by this model alone").input_value()
+    ledger = next(each for each in past.told["evaluation"]["disagreements"] if each["model"] == model)
+    page.locator("[data-testid=stDataFrame]").first.click(position=FIRST_ROW)
+    first = past.told["examples"][str(ledger["examples"][0])]["transaction_id"]
+    expect(page.get_by_role("textbox", name="Transaction id")).to_have_value(first)
+    expect(page.locator("[data-testid=stMarkdown] strong", has_text=first)).to_be_visible()
     page.goto(f"{site.address}/disagreements?transaction=**nobody**")
     expect(page.get_by_text("No score of **nobody** is stored")).to_be_visible()
 
@@ -168,4 +175,5 @@ def test_a_taken_port_is_named(past: Past, site: Site, tmp_path: Path) -> None:
     port = site.address.rpartition(":")[2]
     ended = Commands(tmp_path).run(past.settings, "dashboard", BNPL_DASHBOARD_PORT=port)
     assert ended.process.returncode == 1
-    assert f"port {port} of 127.0.0.1 is taken; set BNPL_DASHBOARD_PORT" in ended.output
+    assert f"dashboard cannot listen on port {port}" in ended.output
+    assert "BNPL_DASHBOARD_PORT" in ended.output
