@@ -24,7 +24,7 @@ def evaluation(choice: Choice) -> Stored | None:
         known = "now" if choice.is_now else f"on {choice.as_of:%Y-%m-%d}"
         st.info(
             f"No evaluation of models {choice.artifact} by label {choice.label}, as known {known}, is stored. This "
-            f"makes one: `{choice.command}`. While `bnpl-shadow evaluate --every` runs, one is made each day."
+            f"makes one: `{choice.command}`. While `bnpl-shadow evaluate --every` runs, there is one of now."
         )
         return None
     st.caption(captions.of_evaluation(found.document))

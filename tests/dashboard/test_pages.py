@@ -82,6 +82,8 @@ def test_every_page_opens_on_real_data(site: Site, pictures: Path, address: str)
     expect(page.get_by_text("cannot be shown")).to_have_count(0)
     if address in ("models", "rules-against-models", "disagreements", "money"):
         expect(page.get_by_text(re.compile(r"^n = [\d,]+ evaluated transactions")).first).to_be_visible()
+    charts = page.locator("[data-testid=stVegaLiteChart]").all()
+    assert all((chart.get_attribute("aria-label") or "").strip() for chart in charts)
     photograph(page, pictures / f"{address}.png")
 
 

@@ -117,7 +117,7 @@ def _lifts(at_share: list[AtShare], style: charts.Style, told: Mapping[str, Any]
         st.info("Insufficient: nothing is flagged, or nothing defaulted.")
         return
     charts.show(
-        charts.intervals(frame, style, "default rate of flagged / of all (times)", {"all": 1.0}),
+        charts.intervals(frame, style, "rate of flagged / of all (times)", {"all": 1.0}),
         "Lift at this share: " + ", ".join(f"{row.scorer} {row.estimate:.2f}" for row in frame.itertuples()),
         f"The interval is that of the high band's rate; that of all is taken as known. {captions.of_evaluation(told)}",
         frame,
