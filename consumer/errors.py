@@ -33,12 +33,14 @@ class BnplError(Exception):
 class InvalidRecord(BnplError):
     """One record cannot be used. The message never holds a value of the record.
 
-    `error` is a short stable name (`truncated`, `not_finite`, …) for counters and filters.
+    `error` is a short stable name (`truncated`, `not_finite`, …) for counters and filters; `field` names the field at
+    fault, where it is one.
     """
 
-    def __init__(self, error: str, message: str) -> None:
+    def __init__(self, error: str, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.error = error
+        self.field = field
 
 
 class Retryable(BnplError):

@@ -18,8 +18,8 @@ from consumer.errors import InvalidRecord
 MILLISECONDS_A_DAY = 86_400_000
 
 Mask = npt.NDArray[np.bool_]
-Fault = tuple[tuple[str, str], Mask]
-"""(error, message), and a mask of the rows that have it."""
+Fault = tuple[str, tuple[str, str], Mask]
+"""The field, its (error, message), and a mask of the rows that have it."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def without(decoded: Decoded, faults: Sequence[Fault]) -> Decoded:
         return decoded
     keep = np.ones(decoded.batch.num_rows, bool)
     rejected = list(decoded.rejected)
-    for (error, message), bad in faults:
-        reason = InvalidRecord(error, message)
+    for field, (error, message), bad in faults:
+        reason = InvalidRecord(error, message, field)
         rejected.extend(Rejected(int(at), reason, "validate") for at in decoded.positions[keep & bad])
         keep &= ~bad
     return Decoded(decoded.batch.filter(pa.array(keep)), decoded.positions[keep], rejected)
@@ -71,9 +71,9 @@ def numbers_out_of_range(batch: pa.RecordBatch, ranges: Sequence[Range]) -> list
     for each, values in zip(told, numbers.T, strict=True):
         given = batch.column(each.name).is_valid().to_numpy(zero_copy_only=False)
         faults += [
-            (("not_finite", f"{each.name} is not a finite number"), ~np.isfinite(values) & given),
-            (each.below, values < each.low),
-            (each.above, values > each.high),
+            (each.name, ("not_finite", f"{each.name} is not a finite number"), ~np.isfinite(values) & given),
+            (each.name, each.below, values < each.low),
+            (each.name, each.above, values > each.high),
         ]
     return found(faults)
 
@@ -86,10 +86,10 @@ def times_out_of_range(
     faults: list[Fault] = []
     if max_future_seconds is not None:
         newest = today + max_future_seconds * 1000
-        faults.append((("in_the_future", f"{name} lies in the future"), times > newest))
+        faults.append((name, ("in_the_future", f"{name} lies in the future"), times > newest))
     if max_age_days is not None:
         oldest = today - max_age_days * MILLISECONDS_A_DAY
-        faults.append((("too_old", f"{name} is over {max_age_days} days old"), times < oldest))
+        faults.append((name, ("too_old", f"{name} is over {max_age_days} days old"), times < oldest))
     return found(faults)
 
 
@@ -104,12 +104,12 @@ def texts_of_wrong_length(
     faults: list[Fault] = []
     for name in names:
         bytes_long = pc.binary_length(batch.column(name)).fill_null(1).to_numpy()
-        faults.append((("oversized", f"{name} is longer than {max_bytes} bytes"), bytes_long > max_bytes))
+        faults.append((name, ("oversized", f"{name} is longer than {max_bytes} bytes"), bytes_long > max_bytes))
         if name in ids:
-            faults.append((("empty_id", f"{name} is empty"), bytes_long == 0))
+            faults.append((name, ("empty_id", f"{name} is empty"), bytes_long == 0))
     return found(faults)
 
 
 def found(faults: Sequence[Fault]) -> list[Fault]:
     """Those that a row has."""
-    return [(reason, bad) for reason, bad in faults if bad.any()]
+    return [each for each in faults if each[-1].any()]

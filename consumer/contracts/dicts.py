@@ -50,7 +50,7 @@ class Dicts:
             for at in self._ints:
                 number = row[at]
                 if number is not None and not -(2**31) <= number < 2**31:
-                    raise InvalidRecord("out_of_range", f"field {self.names[at]} does not fit an int")
+                    raise InvalidRecord("out_of_range", f"field {self.names[at]} does not fit an int", self.names[at])
         try:
             return pa.RecordBatch.from_struct_array(pa.array(rows, self._row))
         except (pa.ArrowException, ValueError, OverflowError):
@@ -59,9 +59,9 @@ class Dicts:
     def _check(self, types: tuple[type, ...]) -> None:
         for field, found, allowed in zip(self._schema, types, self._types, strict=True):
             if found not in allowed and found is type(None):
-                raise InvalidRecord("missing_field", f"field {field.name} is missing")
+                raise InvalidRecord("missing_field", f"field {field.name} is missing", field.name)
             if found not in allowed:
-                raise InvalidRecord("wrong_type", f"field {field.name} is not a {field.type}")
+                raise InvalidRecord("wrong_type", f"field {field.name} is not a {field.type}", field.name)
         if len(self.good) < _GOOD_TYPES_KEPT:
             self.good.add(types)
 
@@ -80,11 +80,11 @@ def milliseconds(name: str, value: Any) -> Any:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidRecord("wrong_type", f"field {name} is not an ISO 8601 time") from None
+            raise InvalidRecord("wrong_type", f"field {name} is not an ISO 8601 time", name) from None
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         try:
             return round(aware.timestamp() * 1000)
         except ValueError:  # pandas' NaT is a datetime
-            raise InvalidRecord("wrong_type", f"field {name} is not a time") from None
+            raise InvalidRecord("wrong_type", f"field {name} is not a time", name) from None
     return value

@@ -30,7 +30,7 @@ FIELDS = tuple(latest("outcome").schema["fields"])
 SCHEMA = arrow_schema(latest("outcome").schema)
 """An outcome's columns. Times are int64 milliseconds since 1970 UTC."""
 
-_RANGES = (
+RANGES = (
     Range("days_to_resolution", 0.0, ("before_transaction", "days_to_resolution lies before the transaction")),
     not_negative("loss_amount"),
     not_negative("version"),
@@ -50,7 +50,7 @@ def refuse_impossible(decoded: Decoded, horizons: Horizons, limits: Limits, now:
         return decoded
     faults = [
         *_unknown_horizons(batch, horizons),
-        *numbers_out_of_range(batch, _RANGES),
+        *numbers_out_of_range(batch, RANGES),
         *times_out_of_range(batch, "observed_at", limits.max_future_seconds, limits.max_age_days, now or utc_now()),
         *_known_too_early(batch),
         *texts_of_wrong_length(batch, _TEXT, _IDS, limits.max_text_bytes),
@@ -70,10 +70,10 @@ def columns_from_dicts(outcomes: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
 def _unknown_horizons(batch: pa.RecordBatch, horizons: Horizons) -> list[Fault]:
     known = pc.is_in(batch.column("label"), value_set=pa.array(horizons.labels))
     message = f"label is none of the horizons of {horizons.version}: {', '.join(horizons.labels)}"
-    return found([(("unknown_horizon", message), ~known.to_numpy(zero_copy_only=False))])
+    return found([("label", ("unknown_horizon", message), ~known.to_numpy(zero_copy_only=False))])
 
 
 def _known_too_early(batch: pa.RecordBatch) -> list[Fault]:
     early = pc.less(batch.column("observed_at"), batch.column("transaction_timestamp")).fill_null(False)
     message = "observed_at lies before the transaction"
-    return found([(("before_transaction", message), early.to_numpy(zero_copy_only=False))])
+    return found([("observed_at", ("before_transaction", message), early.to_numpy(zero_copy_only=False))])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -52,7 +54,9 @@ class Limits:
         return cls(settings.event_max_future_seconds, settings.event_max_age_days, settings.string_max_bytes)
 
 
-_RANGES = (
+_WHENEVER = Limits()
+
+RANGES = (
     not_negative("amount"),
     replace(not_negative("risk_score"), high=1.0, above=("out_of_range", "risk_score is above 1")),
     not_negative("payment_credit_limit"),
@@ -60,7 +64,7 @@ _RANGES = (
     not_negative("price_comparison_time"),
     Range("installment_count", 1.0, ("out_of_range", "installment_count is below 1")),
 )
-_OPTIONAL_RANGES = (
+OPTIONAL_RANGES = (
     Range(
         "approval_propensity",
         0.0,
@@ -81,8 +85,8 @@ def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = N
     if not batch.num_rows:
         return decoded
     faults = [
-        *numbers_out_of_range(batch, _RANGES),
-        *numbers_out_of_range(batch, _OPTIONAL_RANGES),
+        *numbers_out_of_range(batch, RANGES),
+        *numbers_out_of_range(batch, OPTIONAL_RANGES),
         *times_out_of_range(
             batch, "transaction_timestamp", limits.max_future_seconds, limits.max_age_days, now or utc_now()
         ),
@@ -115,20 +119,22 @@ def transaction_batch(transactions: Sequence[Mapping[str, Any]]) -> pa.RecordBat
     Raises InvalidRecord for the first transaction that cannot be used.
     """
     batch = columns_from_dicts(transactions)
-    checked = refuse_impossible(Decoded(batch, np.arange(batch.num_rows)), Limits())
+    checked = refuse_impossible(Decoded(batch, np.arange(batch.num_rows)), _WHENEVER)
     if checked.rejected:
         raise min(checked.rejected, key=lambda bad: bad.position).reason
     return batch
 
 
-def plain_values(transaction: Mapping[str, Any]) -> list[Any] | None:
+def plain_values(transaction: Mapping[str, Any], limits: Limits = _WHENEVER) -> list[Any] | None:
     """The values of SCHEMA's fields where they are beyond doubt usable, in a tenth of the time that columns take.
 
-    None for anything less usual, also for what cannot be used: `transaction_batch` then decides, and says why.
+    None for anything less usual, also for what cannot be used: columns then decide (`refuse_impossible`), and say why.
     """
     values: list[Any] = [transaction.get(name) for name in _SCHEMA_DICTS.names]
     values[_TIMESTAMP] = milliseconds("transaction_timestamp", values[_TIMESTAMP])
     if tuple(map(type, values)) not in _SCHEMA_DICTS.good:
+        return None
+    if limits is not _WHENEVER and not _beyond_doubt(values[_TIMESTAMP], limits):
         return None
     for at, low, high in _PLAIN_NUMBERS:
         if values[at] is not None and not low <= values[at] <= high:
@@ -139,9 +145,17 @@ def plain_values(transaction: Mapping[str, Any]) -> list[Any] | None:
     return values
 
 
+def _beyond_doubt(timestamp: int, limits: Limits) -> bool:
+    """Whether a time is well within the limits, and they let in every text that `plain_values` does."""
+    since = time.time() - timestamp / 1000
+    newest = -math.inf if limits.max_future_seconds is None else 1 - limits.max_future_seconds
+    oldest = math.inf if limits.max_age_days is None else limits.max_age_days * 86_400 - 1
+    return limits.max_text_bytes >= _PLAIN_TEXT_LENGTH and newest < since < oldest
+
+
 _TIMESTAMP = SCHEMA.names.index("transaction_timestamp")
 _PLAIN_NUMBERS = [
-    (SCHEMA.names.index(each.name), each.low, min(each.high, 2.0**31 - 1)) for each in (*_RANGES, *_OPTIONAL_RANGES)
+    (SCHEMA.names.index(each.name), each.low, min(each.high, 2.0**31 - 1)) for each in (*RANGES, *OPTIONAL_RANGES)
 ] + [(_TIMESTAMP, -(2**53), 2**53)]
 _PLAIN_TEXTS = [at for at, each in enumerate(SCHEMA) if each.type == pa.string()]
 _PLAIN_TEXT_LENGTH = 64

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from consumer.contracts.transaction import transaction_batch
+from consumer.contracts.transaction import SCHEMA, transaction_batch
 from consumer.scoring.activation import Activation, Standing, stand
 from consumer.scoring.features import Features
 from consumer.scoring.predictor import BNPLMultiModelPredictor, Predictions
@@ -75,17 +75,44 @@ class ShadowModeController:
         Raises InvalidRecord when the transaction cannot be used.
         """
         shadow = self.score_batch(transaction_batch([transaction]), activation=activation)
-        said, standing = shadow.decisions, shadow.standing
+        standing = shadow.standing
         return {
             "transaction_id": transaction["transaction_id"],
-            "business_decision": said.decision[0].as_py(),
-            "business_risk_flag": said.risk_flag[0].as_py(),
-            "business_risk_score": said.risk_score[0].as_py(),
-            "reason_codes": said.reason_codes[0].as_py(),
-            "rule_set_version": self.rules.version,
+            **self._ruled(shadow.decisions.plain(0)),
             **self.predictor.describe(shadow.predictions),
             "mode": standing.mode,
             "decision": standing.decision[0].as_py(),
             "decided_by": standing.decided_by[0].as_py(),
             "advisory": standing.advisory[0].as_py(),
         }
+
+    def advise(self, transactions: pa.RecordBatch) -> list[dict[str, Any]]:
+        """What rules and models say of each transaction, as plain values. Nothing of it stands: all is advisory."""
+        shadow = self.score_batch(transactions)
+        return [
+            {
+                "transaction_id": transaction_id,
+                **self._ruled(shadow.decisions.plain(row)),
+                **self.predictor.describe(shadow.predictions, row),
+            }
+            for row, transaction_id in enumerate(transactions.column("transaction_id").to_pylist())
+        ]
+
+    def advise_plain(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The same of one transaction given as its `contracts.transaction.plain_values`, sooner than by columns."""
+        predictor = self.predictor
+        said = self.rules.decide_plain(values)
+        predictions = predictor.predict_batch(predictor.model_set.engineer.engineer_plain(values))
+        return {"transaction_id": values[_ID], **self._ruled(said), **predictor.describe(predictions)}
+
+    def _ruled(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "business_decision": said["decision"],
+            "business_risk_flag": said["risk_flag"],
+            "business_risk_score": said["risk_score"],
+            "reason_codes": said["reason_codes"],
+            "rule_set_version": self.rules.version,
+        }
+
+
+_ID = SCHEMA.names.index("transaction_id")

@@ -179,6 +179,10 @@ class FeatureEngineer:
         values = plain_values(transaction)
         if values is None:
             return self.engineer(transaction_batch([transaction]))
+        return self.engineer_plain(values)
+
+    def engineer_plain(self, values: Sequence[Any]) -> Features:
+        """Features of one transaction given as its `contracts.transaction.plain_values`."""
         rows = np.empty((len(FEATURE_NAMES), 1))
         rows[: len(PLAIN), 0] = [values[at] for at in _PLAIN_AT]
         codes = [known.get(values[at], -1) for at, known in self._known]

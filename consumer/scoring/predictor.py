@@ -185,8 +185,8 @@ class BNPLMultiModelPredictor:
         """
         return self.describe(self.predict_batch(self.model_set.engineer.engineer_one(transaction)))
 
-    def describe(self, predictions: Predictions) -> dict[str, Any]:
-        """The first transaction's predictions as plain values; a score that is not there is None."""
+    def describe(self, predictions: Predictions, row: int = 0) -> dict[str, Any]:
+        """One transaction's predictions as plain values; a score that is not there is None."""
         models = {
             entry.name: {
                 "score": score,
@@ -196,13 +196,13 @@ class BNPLMultiModelPredictor:
                 "version": entry.version,
                 "error": predictions.errors.get(entry.name) if score is None else None,
             }
-            for entry, score in zip(predictions.models, map(_plain, predictions.scores[:, 0].tolist()), strict=True)
+            for entry, score in zip(predictions.models, map(_plain, predictions.scores[:, row].tolist()), strict=True)
         }
         return {
             "models": models,
             "champion": predictions.champion,
             "champion_score": models[predictions.champion]["score"],
-            "consensus": _plain(predictions.consensus[0].item()),
+            "consensus": _plain(predictions.consensus[row].item()),
             "artifact_version": self.model_set.version,
             "feature_spec_version": self.model_set.feature_spec_version,
             "advisory": True,
