@@ -1,8 +1,8 @@
 """Every metric that the services export, in one closed list: `docs/metrics.md` repeats it, `/metrics` is held to it.
 
 Base units; a label holds a name from a closed set, never an id. `lane` is what a process does: `shadow` scores,
-`sink` stores, `reconcile` proves, `drift` compares with training, `evaluate` with outcomes. Each exports the whole
-list; what a lane has no use for stays empty.
+`sink` stores, `reconcile` proves, `drift` compares with training, `evaluate` with outcomes, `api` answers. Each exports
+the whole list; what a lane has no use for stays empty.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
-Lane = Literal["shadow", "sink", "reconcile", "drift", "evaluate"]
+Lane = Literal["shadow", "sink", "reconcile", "drift", "evaluate", "api"]
 Labels = tuple[str, ...]
 
 STAGES = (
@@ -45,6 +45,7 @@ STAGES = (
 _AGES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _SCORES = (0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
 _ROWS = (1, 10, 100, 300, 1000, 3000, 10_000, 30_000)
+_REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -270,6 +271,23 @@ class Metrics:
         # repeated jobs
         self.job_success = self._gauge(
             "bnpl_job_last_success_timestamp_seconds", "When a repeated job last did all of its work.", "job"
+        )
+
+        # api
+        self.api_requests = self._counter(
+            "bnpl_api_requests_total",
+            "Requests answered, by route (none: no such route) and class of status: 2xx, 3xx, 4xx, 5xx.",
+            "route",
+            "method",
+            "status",
+        )
+        self.api_seconds = self._histogram(
+            "bnpl_api_request_duration_seconds", "One request, from its head to the end of its answer.",
+            _REQUEST_SECONDS, "route",
+        )  # fmt: skip
+        self.api_in_flight = self._gauge("bnpl_api_requests_in_flight", "Requests that are being answered.")
+        self.api_refused = self._counter(
+            "bnpl_api_refused_total", "Requests refused, by the name of their problem.", "reason"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

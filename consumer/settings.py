@@ -130,6 +130,19 @@ class Settings(BaseSettings):
     lag_interval_ms: Annotated[int, Field(ge=100, le=20_000)] = 5000
     """How often a service looks at its lag. Bounded so that the minute that a status is made of has three looks."""
 
+    # the HTTP API
+    api_host: str = "127.0.0.1"
+    """Where `bnpl-shadow api` listens. Any other than a loopback address needs BNPL_API_TOKENS_FILE."""
+    api_port: Annotated[int, Field(ge=0, le=65_535)] = 9660
+    """Its port, for requests and for /metrics, /livez and /readyz; 0 takes any free one, which the log names."""
+    api_tokens_file: Path | None = None
+    """Who may use it: names, SHA-256 of tokens and scopes, as `bnpl-shadow api token` prints them. Unset: everybody on
+    this machine."""
+    api_rate_limit: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(second|minute|hour)$")] = "100/second"
+    """How often one token, or without tokens one address, may ask: a number a second, minute or hour."""
+    api_max_body_bytes: Positive = 4 * 1024 * 1024
+    """The largest request body; a thousand transactions with all their fields are half of it."""
+
     # what is let in
     event_max_future_seconds: Positive = 300
     """How far ahead of this machine's clock a transaction may claim to be."""

@@ -9,12 +9,12 @@ from datetime import datetime
 import click
 
 from consumer import logs
-from consumer.cli.drift_report import document, report
+from consumer.cli.drift_report import report
 from consumer.cli.signals import stop_on_signals
 from consumer.clock import utc_now
 from consumer.services.clickhouse import connect
 from consumer.services.drift.export import load_export
-from consumer.services.drift.look import WINDOW_DAYS, look
+from consumer.services.drift.look import WINDOW_DAYS, document, look
 from consumer.services.drift.service import DriftService, group_of
 from consumer.settings import Settings, load_settings
 from consumer.watch.server import StatusServer, watched

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -32,11 +30,6 @@ def report(found: Drift) -> str:
         parts += ["", _shifts("scores", found.scores), "", _flags(found.flags)]
     parts += ["", *_outcomes(found.vintages), *_unseen(found), "", _verdict(found)]
     return "\n".join(parts)
-
-
-def document(found: Drift) -> dict[str, Any]:
-    """What --json prints; days are dates."""
-    return {"judged": found.judged, "worst": found.worst, **asdict(found)}
 
 
 def _verdict(found: Drift) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Any
 
 import click
 from rich.console import Console, Group
@@ -22,6 +21,7 @@ from consumer.errors import BnplError, Fatal
 from consumer.services.kafka import bootstrap_servers, require_topics
 from consumer.settings import Settings, load_settings
 from consumer.watch.lag import LagReader, PartitionLag, topics_by_group
+from consumer.watch.lag_document import document
 from consumer.watch.status import LagReport, LagWindow, Status
 
 _APART_SECONDS = 1.0
@@ -105,7 +105,7 @@ def _show_once(watched: Watched, as_json: bool) -> None:
     for reader, window in watched:
         window.add(reader.look())
     if as_json:
-        click.echo(json.dumps(_document(_reports(watched), utc_now()), indent=2))
+        click.echo(json.dumps(document(_reports(watched), utc_now()), indent=2))
     else:
         console = Console()
         console.width = console.width if console.is_terminal else _PIPE_WIDTH
@@ -119,7 +119,7 @@ def _keep_showing(watched: Watched, as_json: bool, every: float) -> None:
         if as_json or not console.is_terminal:
             for reports in _looks(watched, every):
                 if as_json:
-                    click.echo(json.dumps(_document(reports, utc_now())))
+                    click.echo(json.dumps(document(reports, utc_now())))
                 else:
                     click.echo("\n".join(_line(report, utc_now()) for report in reports))
             return
@@ -200,40 +200,3 @@ def status_name(status: Status | None) -> str:
 
 def _exists(report: LagReport) -> bool:
     return report.look is not None and report.look.exists
-
-
-def _document(reports: list[LagReport], now: datetime) -> dict[str, Any]:
-    """What --json prints: seconds are numbers, what is not known is null, and nothing is ever NaN or infinite."""
-    return {"at": now.isoformat(), "groups": [group_document(report, now) for report in filter(_exists, reports)]}
-
-
-def group_document(report: LagReport, now: datetime) -> dict[str, Any]:
-    drain = report.drain_seconds
-    return {
-        "group": report.group,
-        "state": report.look.state if report.look else None,
-        "messages": report.messages,
-        "expired": report.expired,
-        "seconds": round(report.seconds(now), 3),
-        "status": report.worst.name if report.worst is not None else None,
-        "draining": None if drain is None else math.isfinite(drain),
-        "drain_seconds": drain if drain is not None and math.isfinite(drain) else None,
-        "age_seconds": round(report.age(now), 3),
-        "failed": report.failed,
-        "partitions": [_partition(report, each, now) for each in report.partitions],
-    }
-
-
-def _partition(report: LagReport, lag: PartitionLag, now: datetime) -> dict[str, Any]:
-    status = report.statuses[lag.key]
-    return {
-        "topic": lag.topic,
-        "partition": lag.partition,
-        "begin": lag.begin,
-        "committed": lag.committed,
-        "end": lag.end,
-        "messages": lag.messages,
-        "expired": lag.expired,
-        "seconds": round(lag.seconds(now), 3),
-        "status": status.name if status is not None else None,
-    }

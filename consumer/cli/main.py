@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schemas": ("consumer.cli.prepare:schemas", "Register the event schemas with a registry."),
     "score": ("consumer.cli.score:command", "The score service: transactions to shadow events."),
     "sink": ("consumer.cli.sink:command", "The sink service: shadow events to ClickHouse."),
+    "api": ("consumer.cli.api:api", "Serve predictions, scores and decisions over HTTP."),
     "check": ("consumer.cli.check:command", "Check all they need; print each fault with its remedy."),
     "trace": ("consumer.cli.trace:command", "Follow one transaction, or find where it got stuck."),
     "reconcile": ("consumer.cli.reconcile:command", "Prove that nothing was lost and nothing done twice."),

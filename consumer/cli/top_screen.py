@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from consumer.cli.control import told
-from consumer.cli.lag import group_document, outlook, status_name
+from consumer.cli.lag import outlook, status_name
+from consumer.watch.lag_document import group_document
 from consumer.watch.status import LagReport, Status
 from consumer.watch.top.overview import Overview, Process
 from consumer.watch.top.service import State

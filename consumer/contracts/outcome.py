@@ -36,7 +36,8 @@ RANGES = (
     not_negative("version"),
 )
 _TEXT = ("transaction_id", "label", "source")
-_IDS = ("transaction_id", "source")
+IDS = ("transaction_id", "source")
+"""Texts that must not be empty."""
 _DICTS = Dicts(SCHEMA, latest("outcome").schema)
 
 
@@ -53,7 +54,7 @@ def refuse_impossible(decoded: Decoded, horizons: Horizons, limits: Limits, now:
         *numbers_out_of_range(batch, RANGES),
         *times_out_of_range(batch, "observed_at", limits.max_future_seconds, limits.max_age_days, now or utc_now()),
         *_known_too_early(batch),
-        *texts_of_wrong_length(batch, _TEXT, _IDS, limits.max_text_bytes),
+        *texts_of_wrong_length(batch, _TEXT, IDS, limits.max_text_bytes),
     ]
     return without(decoded, faults)
 

@@ -74,6 +74,8 @@ OPTIONAL_RANGES = (
     ),
 )
 _CHECKED_TEXT = (*_TEXT, "business_decision")
+IDS = ("transaction_id", "customer_id")
+"""Texts that must not be empty."""
 
 
 def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = None) -> Decoded:
@@ -90,7 +92,7 @@ def refuse_impossible(decoded: Decoded, limits: Limits, now: datetime | None = N
         *times_out_of_range(
             batch, "transaction_timestamp", limits.max_future_seconds, limits.max_age_days, now or utc_now()
         ),
-        *texts_of_wrong_length(batch, _CHECKED_TEXT, ("transaction_id", "customer_id"), limits.max_text_bytes),
+        *texts_of_wrong_length(batch, _CHECKED_TEXT, IDS, limits.max_text_bytes),
     ]
     return without(decoded, faults)
 

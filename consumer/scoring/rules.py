@@ -33,7 +33,7 @@ RISK_FLAGS = ("low", "medium", "high")
 _COMPARE = {
     "<": pc.less, "<=": pc.less_equal, "==": pc.equal, "!=": pc.not_equal, ">=": pc.greater_equal, ">": pc.greater,
 }  # fmt: skip
-_COMPARE_PLAIN = {
+_COMPARE_PLAIN: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">=": operator.ge, ">": operator.gt,
 }  # fmt: skip
 Values = Sequence[Any]

@@ -196,6 +196,13 @@ class ControlFollower:
         self._stop, self._read_once = threading.Event(), threading.Event()
         self._newest = Activation(model_set.champion)
         self._ruled_by: Control | None = None
+        self.history: tuple[Control, ...] = ()
+        """All good records up to the one that rules, oldest first."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the topic was read once: until then nobody can say who decides."""
+        return self._read_once.is_set()
 
     def newest(self) -> Activation:
         """What rules now. Waits for the first look at the topic: raises KafkaUnavailable when that takes long, Fatal
@@ -245,7 +252,7 @@ class ControlFollower:
         state = records.state
         if state is None or state is self._ruled_by:
             return
-        self._ruled_by = state
+        self._ruled_by, self.history = state, tuple(records.history.values())
         self._newest = ruling(Activation(self._model_set.champion), records.history.values(), self._model_set)
         if (self._newest.revision, self._newest.champion) != (state.revision, state.champion):
             why = f"{state.champion} of {state.artifact_version} is not loaded here"

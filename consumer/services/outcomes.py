@@ -25,9 +25,10 @@ _REQUIRED = [each.name for each in SCHEMA if not each.nullable]
 class OutcomeSender(Sender):
     """Sends outcomes (columns of `contracts.outcome.SCHEMA`), keyed by transaction."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **given: float) -> None:
+        """`given`: the `patience` of a Sender."""
         letters = settings.topic_outcomes_dead_letters
-        super().__init__(settings, "outcome", settings.topic_outcomes, letters, key="transaction_id")
+        super().__init__(settings, "outcome", settings.topic_outcomes, letters, key="transaction_id", **given)
 
 
 def read_lines(stream: BinaryIO, told_as: Format) -> Iterator[Lines]:

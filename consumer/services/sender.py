@@ -25,16 +25,22 @@ _NOT_IN_A_TOPIC = -1
 class Sender:
     """Sends events of one kind to a topic. `flush` before trusting `sent`."""
 
-    def __init__(self, settings: Settings, kind: str, topic: str, dead_letters: str, key: str) -> None:
-        """`kind` is that of `schemas/`; `key` the column that becomes the records' key."""
+    def __init__(
+        self, settings: Settings, kind: str, topic: str, dead_letters: str, key: str, patience: float | None = None
+    ) -> None:
+        """`kind` is that of `schemas/`; `key` the column that becomes the records' key; `patience`: seconds that the
+        broker has to acknowledge what was sent, else those of client.properties, 30 at the most.
+        """
         require_topics(settings, topic, dead_letters)
         self._topic, self._letters, self._key = topic, dead_letters, key
         self._writer = EventWriter(kind, writer_header(kind, topic, schema_registry(settings)))
         self._producer = made(
             Producer,
             producer_config(settings)
-            | {"linger.ms": 20, "on_delivery": self._delivered, "delivery.report.only.error": True},
+            | {"linger.ms": 20, "on_delivery": self._delivered, "delivery.report.only.error": True}
+            | ({} if patience is None else {"delivery.timeout.ms": int(patience * 1000)}),
         )
+        self._patience = patience or _FLUSH_SECONDS
         self._failed = 0
         self.sent = 0
         self.dead_letters = 0
@@ -80,7 +86,7 @@ class Sender:
 
     def flush(self) -> None:
         """Wait until the broker acknowledged everything. Raises KafkaUnavailable when it did not."""
-        waiting = self._producer.flush(_FLUSH_SECONDS)
+        waiting = self._producer.flush(self._patience)
         if waiting or self._failed:
             raise KafkaUnavailable(
                 f"{waiting + self._failed} of {self.sent + self.dead_letters} records were not acknowledged"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import Any, TypeVar
 
@@ -113,6 +113,11 @@ def look(client: Client, export: Export, as_of: date, days: int = WINDOW_DAYS) -
         unseen=store.unseen(as_of, UNSEEN_SHOWN),
         notes=_notes(store, as_of, days, len(now), rows),
     )
+
+
+def document(found: Drift) -> dict[str, Any]:
+    """What `bnpl-shadow drift --json` prints; days are dates."""
+    return {"judged": found.judged, "worst": found.worst, **asdict(found)}
 
 
 def results(drift: Drift) -> list[dict[str, Any]]:

@@ -1,0 +1,164 @@
+"""Bodies of requests: read within a time, and held to the contract of the event that they are.
+
+A body is JSON of one record or of a list. Its shape comes from the Avro schema and the ranges of `consumer/contracts/`:
+what has an unknown field, another type or a number out of range is refused with every fault at once. What is left is
+for the columns of the same contract to judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NotRequired
+
+from fastapi import Request
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from typing_extensions import TypedDict
+
+from consumer.api.problems import MOST_ERRORS, At, Refused
+from consumer.contracts.avro import scalar
+from consumer.contracts.checks import Range
+from consumer.contracts.dicts import milliseconds
+from consumer.contracts.schemas import latest
+from consumer.errors import InvalidRecord
+
+MOST_RECORDS = 1000
+_PATIENCE_SECONDS = 10.0
+_INT, _LONG, _FAR = 2**31 - 1, 2**63 - 1, 2**53
+_TIME_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "format": "date-time", "description": "ISO 8601; UTC when it names no zone"},
+        {"type": "integer", "minimum": -_FAR, "maximum": _FAR, "description": "milliseconds since 1970, UTC"},
+    ]
+}
+
+Record = dict[str, Any]
+_A_LIST = Field(min_length=1, max_length=MOST_RECORDS)
+_LIST = TypeAdapter(Annotated[list[Any], _A_LIST])
+# types that are made as the schema says, which no type checker can follow
+_DICT: Any = TypedDict
+_ANNOTATED: Any = Annotated
+_OPTIONAL: Any = NotRequired
+
+
+async def read(request: Request) -> bytes:
+    """The body. Raises Refused when it is not said to be JSON, or does not come in time."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" or "content-encoding" in request.headers:
+        raise Refused(415, "media-type", "the body must be application/json, and not encoded")
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await request.body()
+    except TimeoutError:
+        detail = f"the body did not come within {_PATIENCE_SECONDS:.0f} s"
+        raise Refused(408, "too-slow", detail, headers={"Connection": "close"}) from None
+
+
+class Shape:
+    """What a record of one kind looks like in JSON: one, or up to a thousand in a list."""
+
+    def __init__(self, kind: str, ranges: Sequence[Range], ids: Sequence[str], max_text: int, example: Record) -> None:
+        """`kind` is that of `schemas/`; `ids` are texts that must not be empty; `max_text` is in characters."""
+        bounds = {each.name: each for each in ranges}
+        fields: dict[str, Any] = {}
+        for each in latest(kind).schema["fields"]:
+            name = each["name"]
+            about = Field(description=each.get("doc"))
+            typed: Any = _ANNOTATED[_typed(each, bounds.get(name), 1 if name in ids else 0, max_text), about]
+            fields[name] = _OPTIONAL[typed | None] if "default" in each else typed
+        record: Any = _DICT(kind.capitalize(), fields)
+        record.__pydantic_config__ = ConfigDict(
+            extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": [example]}
+        )
+        self._one: TypeAdapter[Record] = TypeAdapter(record)
+        self._many: TypeAdapter[list[Record]] = TypeAdapter(_ANNOTATED[list[record], _A_LIST])
+        self.name = kind.capitalize()
+
+    def one(self, body: bytes) -> Record:
+        """Raises Refused for a body that is not one good record."""
+        return self._taken(self._one, body)  # type: ignore[no-any-return]
+
+    def one_or_many(self, body: bytes) -> Record | list[Record]:
+        """Raises Refused for a body that is neither one good record nor a list of them."""
+        return self._taken(self._many if body.lstrip()[:1] == b"[" else self._one, body)  # type: ignore[no-any-return]
+
+    def each(self, body: bytes) -> tuple[dict[int, Record], dict[int, list[At]]]:
+        """The good records of a list, and what is wrong with the others, by index. Raises Refused for no such list."""
+        given = self._taken(_LIST, body)
+        good: dict[int, Record] = {}
+        bad: dict[int, list[At]] = {}
+        for index, record in enumerate(given):
+            try:
+                good[index] = self._one.validate_python(record)
+            except ValidationError as error:
+                bad[index] = _faults(error, index)
+        return good, bad
+
+    @staticmethod
+    def _taken(adapter: TypeAdapter[Any], body: bytes) -> Any:
+        try:
+            return adapter.validate_json(body)
+        except ValidationError as error:
+            raise _refused(error) from None
+
+    def described(self, ref: str) -> dict[str, Any]:
+        """Its JSON schema, `$defs` under `ref`."""
+        return self._one.json_schema(ref_template=ref)
+
+
+def _typed(field: dict[str, Any], bounds: Range | None, min_length: int, max_text: int) -> Any:
+    if "timestamp-millis" in str(field["type"]):
+        return Annotated[Any, AfterValidator(_time), WithJsonSchema(_TIME_SCHEMA)]
+    match scalar(field["type"]):
+        case ("string", _):
+            return Annotated[str, Field(min_length=min_length, max_length=max_text)]
+        case ("boolean", _):
+            return bool
+        case ("int", _):
+            return Annotated[int, _within(bounds, _INT)]
+        case ("long", _):
+            return Annotated[int, _within(bounds, _LONG)]
+    return Annotated[float, _within(bounds, None)]
+
+
+def _within(bounds: Range | None, largest: int | None) -> Any:
+    low = None if bounds is None else bounds.low
+    high = None if bounds is None or bounds.high == sys.float_info.max else bounds.high
+    if largest is not None:
+        return Field(ge=-largest - 1 if low is None else int(low), le=largest if high is None else int(high))
+    return Field(ge=low, le=high)
+
+
+def _time(value: Any) -> int:
+    try:
+        taken = milliseconds("", value)
+    except InvalidRecord:
+        taken = None
+    if type(taken) is not int or not -_FAR <= taken <= _FAR:
+        raise ValueError("Input should be an ISO 8601 time or milliseconds since 1970")
+    return taken
+
+
+def _refused(error: ValidationError) -> Refused:
+    if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
+        return Refused(400, "malformed", "the body is not JSON")
+    return Refused(422, "invalid", "the body cannot be used", _faults(error))
+
+
+def _faults(error: ValidationError, *within: int) -> list[At]:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [
+        {"pointer": pointer(*within, *each["loc"]), "detail": each["msg"].removeprefix("Value error, ")}
+        for each in found[:MOST_ERRORS]
+    ]
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer into the body, as the fragment of a URI (RFC 6901)."""
+    return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def at_fault(reason: InvalidRecord, *within: int) -> At:
+    """What columns say of a record, which stands at `within` in the body."""
+    return {"pointer": pointer(*within, *([reason.field] if reason.field else [])), "detail": str(reason)}
