@@ -157,5 +157,5 @@ def handle_in(app: FastAPI, metrics: Metrics) -> None:
     async def answer(_: Request, error: Exception) -> Response:
         return answer_to(error, metrics)
 
-    for kind in (Refused, RequestValidationError, HTTPException, BnplError):
+    for kind in (Refused, RequestValidationError, HTTPException, BnplError, Exception):
         app.add_exception_handler(kind, answer)

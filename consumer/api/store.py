@@ -52,7 +52,7 @@ class Store:
 
     async def ask(self, view: Callable[Concatenate[Client, P], T], *args: P.args, **named: P.kwargs) -> T:
         """What a view gives. Raises ClickHouseUnavailable when it does not come in time, or Fatal."""
-        return await self._threads.run(partial(self._ask, partial(view, *args, **named)))  # type: ignore[arg-type]
+        return await self._threads.run(partial(self._ask, lambda client: view(client, *args, **named)))
 
     def _ask(self, view: Callable[[Client], T]) -> T:
         client = self._idle.pop() if self._idle else connect(self._settings)

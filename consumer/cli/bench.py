@@ -19,7 +19,9 @@ from consumer.system.bench.run import PARTS, Extent, run_bench
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Of score, sink and outcomes.")
 @click.option("--backlog", type=click.IntRange(100_000), default=2_000_000, show_default=True, help="For memory.")
 @click.option("--rate", type=click.IntRange(100), default=10_000, show_default=True, help="For freshness, a second.")
-@click.option("--seconds", type=click.IntRange(5), default=60, show_default=True, help="For freshness.")
+@click.option(
+    "--seconds", type=click.IntRange(5), default=60, show_default=True, help="For freshness; half of it for api."
+)
 @click.option("--calls", type=click.IntRange(100), default=5_000, show_default=True, help="For single.")
 @click.option("--busy", is_flag=True, help="Measure also on a machine that is busy with other work.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
@@ -43,6 +45,7 @@ def command(
     sink       rows of shadow events a second into the local ClickHouse
     outcomes   rows of outcomes a second
     evaluate   a million scored transactions with their outcomes, by the command; seconds and memory
+    api        POST /v1/score of one transaction on one worker, against an echo of the same JSON; times at half load
     single     one predict_single_transaction
     naive      the same by a pandas row and four predict_proba: what a notebook does
 

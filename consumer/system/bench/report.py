@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from consumer.system.bench.api import ApiFigures
 from consumer.system.bench.evaluate import EvaluateFigures
 from consumer.system.bench.freshness import FreshnessFigures
 from consumer.system.bench.machine import BUSY_SHARE
@@ -29,6 +30,7 @@ class Report:
     sink: SinkFigures | None = None
     outcomes: SinkFigures | None = None
     evaluate: EvaluateFigures | None = None
+    api: ApiFigures | None = None
     single_us: SingleFigures | None = None
     naive: NaiveFigures | None = None
 
@@ -59,6 +61,8 @@ class Report:
                 f"evaluate    {found.rows:,} transactions in {found.seconds:.1f} s (at most 20 for a million), "
                 f"{found.rss_mb:,.0f} MB (at most 1,000); a tenth of them in {found.tenth_seconds:.1f} s"
             )
+        if self.api:
+            yield from _api(self.api)
         if self.single_us:
             yield f"single      {self.single_us.median:,.0f} µs median (at most 200), {self.single_us.p99:,.0f} µs p99"
         if self.naive:
@@ -95,6 +99,18 @@ def _freshness(figures: FreshnessFigures) -> Iterator[str]:
 def _sink(name: str, figures: SinkFigures, least: int) -> str:
     rate, cpu = figures.rows_per_s, figures.cpu_us_per_row
     return f"{name:11} {rate:,.0f} rows/s (at least {least:,}), {cpu:.1f} µs CPU a row"
+
+
+def _api(figures: ApiFigures) -> Iterator[str]:
+    rounds = ", ".join(f"{ratio:.2f}" for ratio in figures.ratios)
+    yield (
+        f"api         {figures.score_per_s:,.0f} scores/s on one worker, {figures.echo_per_s:,.0f} echoes/s; "
+        f"ratio {figures.ratio:.2f} (at least 0.60), median of {rounds}"
+    )
+    yield (
+        f"            at {figures.half_load_per_s:,.0f} scores/s p50 {figures.p50_ms:.1f} ms, "
+        f"p99 {figures.p99_ms:.1f} (at most 20)"
+    )
 
 
 def _naive(figures: NaiveFigures, score: ScoreFigures | None) -> Iterator[str]:

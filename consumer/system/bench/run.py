@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from consumer.settings import Settings, load_settings
 from consumer.stack.local import LocalStack
 from consumer.system.bench import machine
+from consumer.system.bench.api import bench_api
 from consumer.system.bench.evaluate import bench_evaluate
 from consumer.system.bench.freshness import bench_freshness
 from consumer.system.bench.load import Load, Say
@@ -24,8 +25,8 @@ from consumer.system.bench.single import bench_naive, bench_single
 from consumer.system.bench.sink import bench_outcomes, bench_sink
 from consumer.system.run import prepare
 
-PARTS = ("score", "freshness", "memory", "sink", "outcomes", "evaluate", "single", "naive")
-_NEED_A_STACK = {"score", "freshness", "memory", "sink", "outcomes", "evaluate"}
+PARTS = ("score", "freshness", "memory", "sink", "outcomes", "evaluate", "api", "single", "naive")
+_NEED_A_STACK = {"score", "freshness", "memory", "sink", "outcomes", "evaluate", "api"}
 _WITH_WARM_UP = 1.25
 """A fifth of what a process takes in is warm-up."""
 _CALLS_A_NAIVE_CALL = 25
@@ -70,6 +71,8 @@ def run_bench(parts: Collection[str], extent: Extent, say: Say, *, busy_too: boo
             found["outcomes"] = bench_outcomes(settings, events, extent.rounds, say)
         if "evaluate" in parts:
             found["evaluate"] = bench_evaluate(settings, min(extent.events, _EVALUATED), say)
+        if "api" in parts:
+            found["api"] = bench_api(settings, extent.seconds / 2, say)
         if "single" in parts:
             found["single_us"] = bench_single(settings, extent.calls, say)
         if "naive" in parts:

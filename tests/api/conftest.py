@@ -1,0 +1,52 @@
+"""One API on one history for all tests of it: six weeks of 2026, and some hundred transactions that services scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from harness import fresh_settings, outcome, running, send_events, send_outcomes, simulated, wait_stored
+from history import BEGAN, store_outcomes, transactions
+from served import Api, serving, token_file
+
+from consumer.contracts.horizons import Horizons
+from consumer.scoring.controller import ShadowModeController
+from consumer.services import clickhouse
+from consumer.services.score import ScoreService
+from consumer.services.sink import SinkService
+from consumer.settings import Settings
+from consumer.stack.local import LocalStack
+from consumer.system.bench.history import store_scores
+
+HISTORY, RECENT, DAYS = 3_000, 300, 42
+FIRST = datetime.combine(BEGAN, datetime.min.time(), UTC)
+MATURE = FIRST + timedelta(days=DAYS + 28 + 7 + 10)
+
+
+@pytest.fixture(scope="session")
+def history(
+    stack: LocalStack, controller: ShadowModeController, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """Settings of a stack that holds transactions of six weeks with their outcomes, and recent ones by the services."""
+    folder = tmp_path_factory.mktemp("api")
+    given = {"api_tokens_file": folder / "tokens.json", "api_rate_limit": "1000000/second"}
+    with fresh_settings(stack, folder / "state", **given) as settings:
+        events = transactions(HISTORY, DAYS)
+        with clickhouse.connect(settings) as client:
+            store_scores(client, settings, controller, events)
+            store_outcomes(client, events, Horizons.load(settings.horizons_file))
+        recent = simulated(RECENT)
+        with running(ScoreService(settings, controller)), running(SinkService(settings)):
+            send_events(settings, recent)
+            send_outcomes(settings, [outcome(each["transaction_id"]) for each in recent[:100]])
+            wait_stored(settings, HISTORY + RECENT)
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def api(history: Settings) -> Iterator[Api]:
+    """An API on that history, which asks for tokens."""
+    assert history.api_tokens_file
+    with serving(history, token_file(history.api_tokens_file)) as running_api:
+        yield running_api
