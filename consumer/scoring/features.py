@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,7 @@ _PART_OF_HOUR = np.array(
     + [TIME_OF_DAY.index("afternoon")] * 6
     + [TIME_OF_DAY.index("evening")] * 5
 )  # fmt: skip
+_MS_AN_HOUR = 3_600_000
 _DAYS, _HOURS = np.arange(31), np.arange(24)
 _OF_DAY = np.array([_DAYS // 7 + 1, _DAYS + 1 >= 25])
 """week_of_month and is_month_end by day of month, from 0."""
@@ -90,6 +91,11 @@ _OF_HOUR = np.array([(_HOURS >= 9) & (_HOURS <= 17), (_HOURS >= 22) | (_HOURS <=
 
 _ONE_HOT_CODES = [np.arange(1, count)[:, None] for count in (*map(len, ONE_HOT.values()), len(TIME_OF_DAY))]
 """The codes that get a column: all but the baseline's."""
+_ONE_HOT_ROWS = [
+    [(column == code).astype(np.float64).ravel().tolist() for code in (*range(len(column) + 1), -1)]
+    for column in _ONE_HOT_CODES
+]
+"""The same columns of one transaction, by its code; those of −1 are the last."""
 
 FEATURE_NAMES: tuple[str, ...] = (
     *PLAIN,
@@ -183,13 +189,20 @@ class FeatureEngineer:
 
     def engineer_plain(self, values: Sequence[Any]) -> Features:
         """Features of one transaction given as its `contracts.transaction.plain_values`."""
-        rows = np.empty((len(FEATURE_NAMES), 1))
-        rows[: len(PLAIN), 0] = [values[at] for at in _PLAIN_AT]
+        calendar, part_of_day = _calendar_of(values[_TIMESTAMP_AT] // _MS_AN_HOUR)
         codes = [known.get(values[at], -1) for at, known in self._known]
-        unknown = Counter(
-            (SCHEMA.names[at], values[at]) for (at, _), code in zip(self._known, codes, strict=True) if code < 0
-        )
-        return self._derive(rows, np.array([values[_TIMESTAMP_AT]]), np.array(codes)[:, None], unknown)
+        row: list[float] = [values[at] for at in _PLAIN_AT]
+        row += calendar
+        row += codes[: len(ORDINAL)]
+        for columns, code in zip(_ONE_HOT_ROWS, (*codes[len(ORDINAL) :], part_of_day), strict=True):
+            row += columns[code]
+        features = np.array([row if self._order is None else [row[at] for at in self._order]], np.float64)
+        unknown: Counter[tuple[str, str]] = Counter()
+        if -1 in codes:
+            unknown.update(
+                (SCHEMA.names[at], values[at]) for (at, _), code in zip(self._known, codes, strict=True) if code < 0
+            )
+        return Features(self.names, features, unknown)
 
     def engineer_single_transaction(self, transaction: Mapping[str, Any]) -> pd.DataFrame:
         """The 1×36 frame of one transaction given as a dict, in contract order.
@@ -231,7 +244,7 @@ class FeatureEngineer:
 
 def _calendar(milliseconds: IntColumn, rows: FloatMatrix) -> IntColumn:
     """Fills `rows` with the CALENDAR columns; gives the hour of day (UTC). Times are milliseconds since 1970."""
-    hours = milliseconds // 3_600_000
+    hours = milliseconds // _MS_AN_HOUR
     days = hours // 24
     hour: IntColumn = hours - days * 24
     months = days.astype("datetime64[D]").astype("datetime64[M]")
@@ -242,6 +255,14 @@ def _calendar(milliseconds: IntColumn, rows: FloatMatrix) -> IntColumn:
     rows[3] = month >= 10
     rows[[4, 5]] = _OF_HOUR[:, hour]
     return hour
+
+
+@lru_cache(maxsize=256)
+def _calendar_of(hours: int) -> tuple[list[float], int]:
+    """The CALENDAR columns of one hour (since 1970, UTC), which most transactions share, and its part of the day."""
+    rows = np.empty((len(CALENDAR), 1))
+    hour = _calendar(np.array([hours * _MS_AN_HOUR]), rows)
+    return rows[:, 0].tolist(), int(_PART_OF_HOUR[hour[0]])
 
 
 def engineer_single_transaction(transaction: Mapping[str, Any]) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def test_a_prediction_says_what_the_view_says(api: Api) -> None:
         assert told["models"][model]["score"] == row[f"{model}_prediction"]
     assert told["models"][row["champion"]]["role"] == "champion"
     assert told["consensus"] == row["consensus_prediction"]
-    assert datetime.fromisoformat(told["timestamp"]) == row["timestamp"]
+    assert datetime.fromisoformat(told["timestamp"]) == row["timestamp"].replace(tzinfo=UTC)
     same = ("business_decision", "reason_codes", "opportunity_cost", "actual_default", "decision", "source_offset")
     assert [told[each] for each in same] == [row[each] for each in same]
 
