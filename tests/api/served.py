@@ -59,8 +59,8 @@ def token_file(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serving(settings: Settings, tokens: dict[str, str] | None = None) -> Iterator[Api]:
-    """An API with these settings, ready to decide; it is stopped at the end."""
+def serving(settings: Settings, tokens: dict[str, str] | None = None, *, ready: bool = True) -> Iterator[Api]:
+    """An API with these settings, ready to decide unless told not to wait for that; it is stopped at the end."""
     stop = threading.Event()
     parts = make_parts(settings)
     with listen(settings.api_host, 0) as listening, ThreadPoolExecutor(1) as pool:
@@ -68,7 +68,7 @@ def serving(settings: Settings, tokens: dict[str, str] | None = None) -> Iterato
         run = pool.submit(serve, app, listening, stop)
         api = Api(address(listening), settings, parts, tokens or {})
         try:
-            eventually(lambda: run.done() or parts.control.known, SECONDS, "the API is ready")
+            eventually(lambda: run.done() or not ready or parts.control.known, SECONDS, "the API is ready")
             yield api
         finally:
             stop.set()

@@ -87,9 +87,7 @@ def promote(api: Api, controller: ShadowModeController, mode: str, percent: floa
     eventually(lambda: api.parts.control.newest().revision == written.revision, 20, "the promotion is followed")
 
 
-def test_a_decision_is_the_rules_until_a_promotion_and_after_a_kill(
-    api: Api, controller: ShadowModeController
-) -> None:
+def test_a_decision_is_the_rules_until_a_promotion_and_after_a_kill(api: Api, controller: ShadowModeController) -> None:
     """Every mode, by the code that the score service decides by; the canary by customer; hard rules stand."""
     model_set = controller.predictor.model_set
     threshold = next(each.flag_threshold for each in model_set.models if each.name == "elastic")

@@ -1,0 +1,97 @@
+"""ClickHouse and Kafka away: what needs them says so in time, the rest is served, and both are found again."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+from harness import eventually
+from pydantic import SecretStr
+from samples import transaction
+from served import Api, serving
+
+from consumer.api.openapi import EXAMPLES, OUTCOME
+from consumer.settings import Settings
+from consumer.system.faults.proxy import Proxy, behaving
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def forwarding(port: int, target: str) -> Iterator[None]:
+    """Whoever connects to the port talks to the target, by which Kafka's clients find the brokers."""
+    host, _, number = target.partition(":")
+
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        for each in (source, sink):
+            each.close()
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listening.accept()
+                far = socket.create_connection((host, int(number)))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=copy, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def refused(api: Api, path: str, content: object = None) -> None:
+    answer = api.get(path, None) if content is None else api.post(path, content, None)
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert int(answer.headers["retry-after"]) > 0
+    assert not any(secret in answer.text for secret in ("127.0.0.1", "password", "Traceback", "clickhouse_connect"))
+
+
+def test_a_part_that_is_away_is_told_in_time_and_found_again(history: Settings) -> None:
+    assert history.clickhouse_url
+    port = free_port()
+    with Proxy(history.clickhouse_url.get_secret_value()) as proxy, ThreadPoolExecutor(1) as pool:
+        changes = {
+            "api_tokens_file": None,
+            "clickhouse_url": SecretStr(proxy.address.replace("//", "//default:@")),
+            "clickhouse_timeout_seconds": 1,
+            "kafka_bootstrap_servers": f"127.0.0.1:{port}",
+        }
+        with serving(history.model_copy(update=changes), ready=False) as api:
+            waiting = pool.submit(refused, api, "/v1/outcomes", EXAMPLES[OUTCOME])
+            for path, content in (("/v1/decision", transaction()), ("/v1/models", None), ("/v1/lag", None)):
+                refused(api, path, content)
+            ready = api.get("/readyz", None)
+            assert (ready.status_code, ready.json()["ok"]) == (503, False)
+            assert api.get("/livez", None).status_code == 200
+            assert api.post("/v1/score", transaction(), None).status_code == 200
+
+            assert api.get("/v1/predictions?limit=1", None).status_code == 200
+            for mode in ("cut", "500", "503"):
+                with behaving(proxy, mode):  # type: ignore[arg-type]
+                    for path in ("/v1/predictions", "/v1/predictions/t", "/v1/evaluation", "/v1/vintages", "/v1/drift"):
+                        refused(api, path)
+                    assert api.post("/v1/score", transaction(), None).status_code == 200
+            proxy.seconds = 2.0
+            with behaving(proxy, "slow"):
+                refused(api, "/v1/predictions?limit=1")
+            assert api.get("/v1/predictions?limit=1", None).status_code == 200
+
+            waiting.result(30)
+            with forwarding(port, str(history.kafka_bootstrap_servers)):
+                eventually(lambda: api.get("/readyz", None).status_code == 200, 30, "Kafka is found again")
+                assert api.post("/v1/decision", transaction(), None).json()["decided_by"] == "rules"
+                assert api.post("/v1/outcomes", EXAMPLES[OUTCOME], None).status_code in (202, 503)
+                eventually(lambda: api.get("/v1/lag", None).status_code == 200, 30, "the lag is known again")
+                assert json.loads(api.get("/readyz", None).text)["away"] == []
