@@ -56,7 +56,7 @@ EXAMPLES: dict[str, Record] = {
     TRANSACTION: {
         "transaction_id": "t-1002",
         "customer_id": "c-77",
-        "transaction_timestamp": "2026-11-01T10:15:00Z",
+        "transaction_timestamp": "2026-10-01T10:15:00Z",
         "amount": 87.6,
         "customer_tenure_days": 401,
         "customer_credit_score_range": "good",
@@ -80,7 +80,7 @@ EXAMPLES: dict[str, Record] = {
         "transaction_id": "t-1002",
         "label": "d28",
         "defaulted": False,
-        "observed_at": "2026-11-29T06:00:00Z",
+        "observed_at": "2026-10-30T06:00:00Z",
         "source": "ledger",
         "version": 1,
     },

@@ -24,6 +24,7 @@ from consumer.services.drift.export import Export, load_export
 from consumer.services.outcomes import OutcomeSender
 from consumer.settings import Settings
 from consumer.views.models import research_facts
+from consumer.watch.lag import topics_by_group
 from consumer.watch.lag_watch import LagWatch
 
 _KAFKA_SECONDS = 8.0
@@ -100,10 +101,8 @@ class Parts:
 def make_parts(settings: Settings) -> Parts:
     """Prove and load the models and everything else. Raises Fatal that names what cannot be used."""
     metrics, controller = Metrics("api"), load_controller(settings)
-    watched = {
-        settings.score_group: [settings.topic_transactions],
-        settings.sink_group: [settings.topic_shadow_scores, settings.topic_outcomes],
-    }
+    control = ControlFollower(settings, controller.predictor.model_set, metrics)
+    metrics.control_revision.set_function(lambda: control.newest().revision if control.known else 0)
     return Parts(
         settings=settings,
         metrics=metrics,
@@ -112,8 +111,8 @@ def make_parts(settings: Settings) -> Parts:
         horizons=Horizons.load(settings.horizons_file),
         label=load_policy(settings.policy_file)[0].label_horizon,
         export=_export(settings),
-        control=ControlFollower(settings, controller.predictor.model_set, metrics),
-        lags=[LagWatch(settings, group, topics) for group, topics in watched.items()],
+        control=control,
+        lags=[LagWatch(settings, group, topics) for group, topics in topics_by_group(settings).items()],
         store=Store(settings),
         outcomes=OutcomesOut(settings),
         scoring=Threads(1, _SCORING_SECONDS, partial(KafkaUnavailable, "models are busy")),

@@ -118,6 +118,7 @@ def _decide(parts: Parts, given: Record) -> dict[str, Any]:
     activation = parts.control.newest()
     _columns(parts, [given], many=False)
     stands = parts.controller.score_single(given, activation)
+    parts.metrics.standing.labels(stands["decision"], stands["decided_by"]).inc()
     return {**stands, "control_revision": activation.revision}
 
 

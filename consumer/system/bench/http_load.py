@@ -105,13 +105,14 @@ class _Connection(asyncio.Protocol):
 
 async def _ask(asked: Asked) -> Answered:
     parts, body = urlsplit(asked.url), asked.body.encode()
+    host, port = parts.hostname or "", parts.port or 80
     head = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     loop, request, times = asyncio.get_running_loop(), head.encode() + body, list[tuple[float, float]]()
     connections = [
-        (await loop.create_connection(lambda: _Connection(request), parts.hostname, parts.port))[1]
+        (await loop.create_connection(lambda: _Connection(request), host, port))[1]
         for _ in range(asked.connections)
     ]
     began, numbers = time.perf_counter(), count()
