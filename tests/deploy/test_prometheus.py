@@ -131,7 +131,9 @@ def prometheus(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> I
                 half = events[stored - EVENTS : stored]
                 send_events(settings, half)
                 send(settings, settings.topic_transactions, [{"value": encoded(half[0], amount=-1.0)}])
-                send_outcomes(settings, [outcome(each["transaction_id"]) for each in half[::2]])
+                send_outcomes(
+                    settings, [outcome(each["transaction_id"], defaulted=n % 4 == 0) for n, each in enumerate(half)]
+                )
                 wait_stored(settings, stored)
                 seen = f'bnpl_sink_rows_total{{table="shadow_scores", result="ok"}} >= {stored}'
                 eventually(partial(asked.query, seen), 20, seen)
