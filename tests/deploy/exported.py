@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import yaml
+from prometheus_client import Histogram
 from promql import Asked, asked
 
-from consumer.metrics import STAGES, Lane, Metrics, declared
+from consumer.metrics import STAGES, ColumnHistogram, Lane, Metrics, declared
 from consumer.scoring.activation import DECIDERS
 from consumer.settings import PROJECT
 from consumer.watch.reconcile.reconcile import KINDS
@@ -33,17 +35,22 @@ _OTHERS: dict[str, set[str]] = {
 _HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
 
 
-def _bounds() -> set[str]:
+def _bounds() -> dict[str, set[str]]:
+    """The buckets of each histogram, as a scrape shows them."""
     metrics = Metrics("shadow")
-    metrics.event_age.observe("published", np.zeros(1))
-    return {
-        sample.labels["le"]
-        for family in metrics.registry.collect()
-        for sample in family.samples
-        if sample.name == "bnpl_event_age_seconds_bucket"
-    }
+    for metric in vars(metrics).values():
+        if isinstance(metric, ColumnHistogram):
+            metric.observe("any", np.zeros(1))
+        elif isinstance(metric, Histogram) and metric._labelnames:
+            metric.labels(*metric._labelnames)
+    found: dict[str, set[str]] = defaultdict(set)
+    for sample in (sample for family in metrics.registry.collect() for sample in family.samples):
+        if "le" in sample.labels:
+            found[sample.name].add(sample.labels["le"])
+    return found
 
 
+BOUNDS = _bounds()
 VALUES = {
     "lane": set(get_args(Lane)),
     "stage": set(STAGES),
@@ -53,7 +60,6 @@ VALUES = {
     "agree": {"yes", "no"},
     "bound": {"estimate", "low", "high"},
     "kind": {"assign", "revoke", "lost", "feature", "score", "flag", *KINDS},
-    "le": _bounds(),
 }
 """Labels with few values: a rule that asks for another one would be silent for ever."""
 
@@ -79,8 +85,9 @@ def faults(
         for label, operator, value in selector.matchers:
             if label not in known.get(selector.metric, set()) | OF_THE_TARGET:
                 found.append(f"{selector.metric} has no label {label}")
-            elif operator in ("=", "=~") and label in VALUES and "$" not in value:
-                found += [f"{label} is never {each}" for each in value.split("|") if each not in VALUES[label]]
+            elif operator in ("=", "=~") and "$" not in value:
+                possible = BOUNDS[selector.metric] if label == "le" else VALUES.get(label)
+                found += [f"{label} is never {each}" for each in value.split("|") if possible and each not in possible]
     groupable = set().union(
         OF_THE_TARGET, wanted.strings, *(known.get(each.metric, set()) for each in wanted.selectors)
     )
