@@ -112,8 +112,7 @@ async def _ask(asked: Asked) -> Answered:
     )
     loop, request, times = asyncio.get_running_loop(), head.encode() + body, list[tuple[float, float]]()
     connections = [
-        (await loop.create_connection(lambda: _Connection(request), host, port))[1]
-        for _ in range(asked.connections)
+        (await loop.create_connection(lambda: _Connection(request), host, port))[1] for _ in range(asked.connections)
     ]
     began, numbers = time.perf_counter(), count()
     end = began + asked.warm_up + asked.seconds
