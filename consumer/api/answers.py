@@ -47,7 +47,7 @@ def told(request: Request, content: Any, as_of: datetime | None = None) -> Respo
 
     `as_of` goes into a header, so that what is the same as before has the tag it had before.
     """
-    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    body = content if isinstance(content, bytes) else orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {
         "ETag": tag,

@@ -25,6 +25,8 @@ from consumer.metrics import Metrics
 SCHEME = "bearer"
 """Name of the security scheme in the description."""
 
+_GONE = 499
+"""What nginx calls a client that did not wait for its answer."""
 _METHODS = {"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -99,7 +101,7 @@ class Counting:
             metrics.api_in_flight.dec()
             route = getattr(scope.get("route"), "path_format", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            metrics.api_requests.labels(route, method, f"{status // 100}xx").inc()
+            metrics.api_requests.labels(route, method, f"{(status or _GONE) // 100}xx").inc()
             metrics.api_seconds.labels(route).observe(time.perf_counter() - began)
 
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from consumer.errors import BnplError, ClickHouseUnavailable, InvalidRecord, KafkaUnavailable, Retryable
@@ -98,6 +99,8 @@ def as_refusal(error: Exception) -> Refused:
             return Refused(422, "invalid", "parameters cannot be used", [_parameter(each) for each in error.errors()])
         case HTTPException():
             return _of_http(error)
+        case ClientDisconnect():
+            return Refused(400, "disconnected", "the client went away before its body was read")
         case InvalidRecord():
             at = [{"pointer": f"#/{error.field or ''}", "detail": str(error)}]
             return Refused(422, "invalid", "the body cannot be used", at)

@@ -33,10 +33,11 @@ def test_it_starts_says_what_it_uses_answers_and_ends(history: Settings, command
     assert told["clickhouse"] in str(history.clickhouse_url and history.clickhouse_url.get_secret_value())
     assert told["tokens"] == "asked for"
     eventually(lambda: _status(told["url"] + "/readyz") == 200, 30, lambda: running.output)
-    assert _status(told["url"] + "/v1/models") == 401
+    assert _status(told["url"] + "/v1/predictions/some-secret-id") == 401
     running.process.send_signal(signal.SIGINT)
     assert running.ended(20) == 0
     assert running.events[-1]["event"] == "stopped"
+    assert "some-secret-id" not in running.output, "no id is ever logged"
 
 
 def _status(url: str) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -50,5 +53,6 @@ def test_nothing_is_found(api: Api) -> None:
     for found in described.get_all_operations():
         operation = found.ok()
         for mode in GenerationMode:
-            FEW(given(case=operation.as_strategy(generation_mode=mode))(ask))()
+            with suppress(Unsatisfiable):  # what takes nothing cannot be given anything wrong
+                FEW(given(case=operation.as_strategy(generation_mode=mode))(ask))()
     assert asked > 100
