@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from harness import fresh_settings, outcome, running, send_events, send_outcomes, simulated, wait_stored
-from history import BEGAN, store_outcomes, transactions
-from served import Api, serving, token_file
+from history import store_outcomes, transactions
+from served import DAYS, HISTORY, RECENT, Api, serving, token_file
 
 from consumer.contracts.horizons import Horizons
 from consumer.scoring.controller import ShadowModeController
@@ -18,10 +17,6 @@ from consumer.services.sink import SinkService
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 from consumer.system.bench.history import store_scores
-
-HISTORY, RECENT, DAYS = 3_000, 300, 42
-FIRST = datetime.combine(BEGAN, datetime.min.time(), UTC)
-MATURE = FIRST + timedelta(days=DAYS + 28 + 7 + 10)
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 from harness import eventually
+from history import BEGAN
 
 from consumer.api.app import make_app, served
 from consumer.api.auth import Callers, Scope, new_token
@@ -21,6 +23,11 @@ from consumer.api.serve import address, listen, serve
 from consumer.settings import Settings
 
 SECONDS = 30.0
+HISTORY, RECENT, DAYS = 3_000, 300, 42
+"""Transactions of the history, over so many days, and those that services scored."""
+FIRST = datetime.combine(BEGAN, datetime.min.time(), UTC)
+MATURE = FIRST + timedelta(days=DAYS + 28 + 7 + 10)
+"""When all of the history is old enough for label d28."""
 
 
 @dataclass(frozen=True)

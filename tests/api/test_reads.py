@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import DAYS, FIRST, HISTORY, MATURE, RECENT
 from harness import Commands, clickhouse_rows, stored
-from served import Api
+from served import DAYS, FIRST, HISTORY, MATURE, RECENT, Api
 
 from consumer.champion import evaluations
 from consumer.champion.dossier import document, to_bytes
