@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness import fresh_settings, outcome, running, send_events, send_outcomes, simulated, wait_stored
@@ -20,11 +21,23 @@ from consumer.system.bench.history import store_scores
 
 
 @pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the file of tokens is."""
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="session")
+def tokens(folder: Path) -> dict[str, str]:
+    """A token for each scope, under its name."""
+    return token_file(folder / "tokens.json")
+
+
+@pytest.fixture(scope="session")
 def history(
-    stack: LocalStack, controller: ShadowModeController, tmp_path_factory: pytest.TempPathFactory
+    stack: LocalStack, controller: ShadowModeController, folder: Path, tokens: dict[str, str]
 ) -> Iterator[Settings]:
     """Settings of a stack that holds transactions of six weeks with their outcomes, and recent ones by the services."""
-    folder = tmp_path_factory.mktemp("api")
+    assert tokens
     given = {"api_tokens_file": folder / "tokens.json", "api_rate_limit": "1000000/second"}
     with fresh_settings(stack, folder / "state", **given) as settings:
         events = transactions(HISTORY, DAYS)
@@ -40,8 +53,7 @@ def history(
 
 
 @pytest.fixture(scope="session")
-def api(history: Settings) -> Iterator[Api]:
+def api(history: Settings, tokens: dict[str, str]) -> Iterator[Api]:
     """An API on that history, which asks for tokens."""
-    assert history.api_tokens_file
-    with serving(history, token_file(history.api_tokens_file)) as running_api:
+    with serving(history, tokens) as running_api:
         yield running_api
