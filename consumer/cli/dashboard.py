@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def command() -> None:
     """
     settings = load_settings()
     logs.configure(settings.log_level, "dashboard")
+    logging.getLogger("consumer.services.kafka").setLevel(logging.CRITICAL)  # who is away is told on the page
     port = settings.dashboard_port or free_port()
     refuse_taken_port(port, "dashboard", "BNPL_DASHBOARD_PORT")
     _serve(_SCRIPT, settings.dashboard_host, port)

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from consumer.champion.report.wording import NONE, interval, number, percent
+from consumer.champion.report.wording import interval, number, percent
 from consumer.evaluation.policy import Policy
 from consumer.evaluation.rates import Rate
 from consumer.evaluation.verdict import NO_VERDICT, Maturity
 
 Told = Mapping[str, Any]
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|$~:]")
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 def of_evaluation(told: Told) -> str:
@@ -95,5 +95,5 @@ def table(rows: Sequence[Mapping[str, str]], index: str | list[str]) -> None:
 
 
 def plain(text: str) -> str:
-    """Text as Streamlit's Markdown shows it unchanged; a lone dash would be a list."""
-    return "–" if text == NONE else _MARKUP.sub(r"\\\g<0>", text)
+    """Text as Streamlit's Markdown shows it unchanged: CommonMark lets every ASCII punctuation be escaped."""
+    return _PUNCTUATION.sub(r"\\\g<0>", text)

@@ -11,13 +11,17 @@ from consumer.clock import utc_now
 from consumer.dashboard import data
 from consumer.errors import BnplError
 
+_SERVES_MINUTES = 5
+
 
 @dataclass(frozen=True)
 class Choice:
     """As known when, by which label, of which models."""
 
     as_of: datetime
-    """Midnight (UTC) at which the chosen day begins, as `bnpl-shadow evaluate --as-of` takes it; now when none is."""
+    """Midnight (UTC) at which the chosen day begins, as `bnpl-shadow evaluate --as-of` takes it. When none is chosen,
+    the last full five minutes: an answer serves for as long.
+    """
     is_now: bool
     label: str
     artifact: str
@@ -45,7 +49,9 @@ def pick() -> Choice:
         labels, decides = list(data.horizons().labels), data.policy().label_horizon
         label = _select("Label horizon", labels, decides, "label", "Until when a default counts.")
     if day is None:
-        return Choice(utc_now().replace(second=0, microsecond=0), True, label, artifact)
+        now = utc_now()
+        now = now.replace(minute=now.minute // _SERVES_MINUTES * _SERVES_MINUTES, second=0, microsecond=0)
+        return Choice(now, True, label, artifact)
     return Choice(datetime.combine(day, time(), UTC), False, label, artifact)
 
 

@@ -23,6 +23,7 @@ from consumer.evaluation.policy import Policy, load_policy
 from consumer.services.clickhouse import connect
 from consumer.services.drift.export import Export, load_export
 from consumer.services.drift.look import Drift, look
+from consumer.services.kafka import bootstrap_servers
 from consumer.settings import Settings, load_settings
 from consumer.views import data_health, disagreements, money
 from consumer.views import live as live_view
@@ -85,10 +86,10 @@ def artifact_versions() -> list[str]:
 
 
 @st.cache_data(ttl=SOON, show_spinner=False)
-def evaluation(artifact: str, label: str, as_of: datetime) -> Stored | None:
-    """The newest stored one that is not of a later day."""
+def evaluation(artifact: str, label: str, as_of: datetime | None) -> Stored | None:
+    """The newest stored one that is not of a later time; of all for None."""
     with _clickhouse() as client:
-        return evaluations.newest(client, artifact, label, as_of)
+        return evaluations.newest(client, artifact, label, as_of or utc_now())
 
 
 @dataclass(frozen=True)
@@ -193,17 +194,27 @@ def now(seconds: int, step_seconds: int) -> Now | None:
         return None if newest is None else Now(newest, live_view.live(client, utc_now(), seconds, step_seconds))
 
 
-@st.cache_resource(show_spinner=False)
 def lag_watches() -> list[LagWatch]:
     """Score and sink, watched in threads of their own from the first call to the end of the process."""
-    given = settings()
+    return _lag_watches(bootstrap_servers(settings()))
+
+
+def _stop(watches: list[LagWatch]) -> None:
+    for each in watches:
+        each.stop()
+
+
+@st.cache_resource(show_spinner=False, max_entries=1, on_release=_stop)
+def _lag_watches(servers: str) -> list[LagWatch]:
+    """At these servers: a local stack may come back on other ports."""
+    given = settings().model_copy(update={"kafka_bootstrap_servers": servers})
     watches = [
         LagWatch(given, given.score_group, [given.topic_transactions]),
         LagWatch(given, given.sink_group, [given.topic_shadow_scores, given.topic_outcomes]),
     ]
     for each in watches:
         each.start()
-        atexit.register(each.stop)
+    atexit.register(_stop, watches)
     return watches
 
 

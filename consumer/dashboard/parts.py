@@ -14,12 +14,13 @@ from consumer.dashboard import captions, data
 from consumer.dashboard.choice import Choice
 from consumer.errors import BnplError
 
-RETRY_SECONDS = 5
+RETRY_SECONDS, PART_RETRY_SECONDS = 5, 30
+_AWAY = "something is away"
 
 
 def evaluation(choice: Choice) -> Stored | None:
     """The stored evaluation of the choice, introduced; None, and how to have one, when there is none."""
-    found = data.evaluation(choice.artifact, choice.label, choice.as_of)
+    found = data.evaluation(choice.artifact, choice.label, None if choice.is_now else choice.as_of)
     if found is None:
         known = "now" if choice.is_now else f"on {choice.as_of:%Y-%m-%d}"
         st.info(
@@ -52,6 +53,7 @@ def may_be_away(what: str) -> Iterator[None]:
         yield
     except BnplError as error:
         away(error, what)
+        st.session_state[_AWAY] = True
 
 
 def away(error: BnplError, what: str) -> None:
@@ -59,14 +61,19 @@ def away(error: BnplError, what: str) -> None:
     st.warning(f"{what} cannot be shown: {error}. `bnpl-shadow check` names every fault with its remedy.")
 
 
-def ask_again() -> None:
-    """Run the whole page again in a few seconds, until it is well."""
+def anything_away() -> bool:
+    """Whether a part of a page was since this was asked last."""
+    return bool(st.session_state.pop(_AWAY, False))
 
-    @st.fragment(run_every=RETRY_SECONDS)
+
+def ask_again(seconds: int) -> None:
+    """Run the whole page again after so long, until it is well."""
+
+    @st.fragment(run_every=seconds)
     def wait() -> None:
-        if st.session_state.pop("has_waited", False):
+        if st.session_state.pop("has waited", False):
             st.rerun()
-        st.session_state["has_waited"] = True
-        st.caption(f"Asked again every {RETRY_SECONDS} seconds; this page comes back by itself.")
+        st.session_state["has waited"] = True
+        st.caption(f"Asked again every {seconds} seconds: this page comes back by itself.")
 
     wait()

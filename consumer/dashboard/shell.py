@@ -47,8 +47,12 @@ def run() -> None:
 
 def _draw(title: str, show: Callable[[Choice], None], choice: Choice) -> None:
     st.title(title)
+    parts.anything_away()  # what another page was told is past
     try:
         show(choice)
     except BnplError as error:
         parts.away(error, "This page")
-        parts.ask_again()
+        parts.ask_again(parts.RETRY_SECONDS)
+        return
+    if parts.anything_away():
+        parts.ask_again(parts.PART_RETRY_SECONDS)
