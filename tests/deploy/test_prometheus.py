@@ -44,6 +44,7 @@ SERVICES = {
     "drift": ("drift", "--every", "1"),
     "reconcile": ("reconcile", "--every", "1"),
     "evaluate": ("evaluate", "--every", "1"),
+    "api": ("api",),
 }
 EVENTS = 300
 LATE_FIRES = 'ALERTS{alertname="BnplShadowFreshnessBurn", alertstate="firing"}'
@@ -80,7 +81,9 @@ class Prometheus:
 
 def address(service: Command) -> str:
     """host:port that a service told."""
-    found = eventually(lambda: re.search(r"http://(127\.0\.0\.1:\d+)", service.output), 40, lambda: service.output)
+    found = eventually(
+        lambda: re.search(r'(?:"url": "|metrics: )http://([\d.]+:\d+)', service.output), 40, lambda: service.output
+    )
     return found[1]
 
 
@@ -101,7 +104,7 @@ def prometheus(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("prometheus")
     commands = Commands(folder)
     with (
-        fresh_settings(stack, folder / "state", reconcile_metrics_port=0) as settings,
+        fresh_settings(stack, folder / "state", reconcile_metrics_port=0, api_port=0) as settings,
         socket.create_server(("", 0)) as free,
     ):
         port = free.getsockname()[1]
@@ -137,8 +140,11 @@ def prometheus(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> I
                 wait_stored(settings, stored)
                 seen = f'bnpl_sink_rows_total{{table="shadow_scores", result="ok"}} >= {stored}'
                 eventually(partial(asked.query, seen), 20, seen)
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://{address(services['api'])}/v1/nothing", timeout=10)
             eventually(lambda: asked.query("bnpl_drift_window_rows > 0"), 30, "drift was measured")
             eventually(lambda: asked.query("bnpl_outcome_coverage_ratio > 0"), 30, "outcomes were evaluated")
+            eventually(lambda: asked.query("sum(bnpl_api_refused_total)"), 20, "a refusal was scraped")
             eventually(lambda: asked.query(LATE_FIRES), 20, LATE_FIRES)
             yield asked
         finally:

@@ -275,6 +275,7 @@ def test_the_ports_of_the_settings_say_where_services_answer() -> None:
     found = local_services(Settings(score_metrics_port=1, sink_metrics_port=0, metrics_host="0.0.0.0"))
     assert found["score"] == "http://127.0.0.1:1"
     assert found["drift"] == "http://127.0.0.1:9653"
+    assert found["api"] == "http://127.0.0.1:9660"
     assert "sink" not in found
 
 

@@ -226,8 +226,14 @@ class Watchpost:
 def local_services(settings: Settings) -> dict[str, str]:
     """Where the services of this machine answer, by the ports of the settings; a port of 0 is not known here."""
     ports = {name.removesuffix("_metrics_port"): port for name, port in settings if name.endswith("_metrics_port")}
-    host = "127.0.0.1" if settings.metrics_host == "0.0.0.0" else settings.metrics_host  # noqa: S104 compared
-    return {name: f"http://{host}:{port}" for name, port in ports.items() if port}
+    places = {name: (settings.metrics_host, port) for name, port in ports.items()}
+    places["api"] = settings.api_host, settings.api_port
+    return {name: f"http://{_reached(host)}:{port}" for name, (host, port) in places.items() if port}
+
+
+def _reached(host: str) -> str:
+    """Where to ask a service that listens there."""
+    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 compared
 
 
 def _end(look: GroupLook, topic: str) -> int:
