@@ -16,7 +16,8 @@ from consumer.cli.signals import interrupt_on_terminate
 from consumer.cli.top_screen import document, screen
 from consumer.clock import Deadline
 from consumer.settings import load_settings
-from consumer.watch.top.overview import Overview, Watchpost, local_services
+from consumer.watch.top.overview import Overview
+from consumer.watch.top.watchpost import Watchpost, local_services
 
 _EVERY_SECONDS = 2.0
 _APART_SECONDS = 1.0
