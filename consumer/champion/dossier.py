@@ -29,8 +29,10 @@ from consumer.settings import Settings
 FORMAT = "bnpl-dossier/1"
 _TOLERANCE = 1e-9
 """Relative: the same sums in another order may differ in their last digits."""
-_NOT_COMPARED = ("made_at", "made_with", "examples")
-"""What may rightly be otherwise: when and with what it was made, and reasons that Kafka no longer holds."""
+_NOT_COMPARED = ("made_at", "made_with", "in_force", "examples")
+"""What may rightly be otherwise: when and with what it was made, who was champion then, and reasons that Kafka no
+longer holds.
+"""
 
 LIMITS = (
     "Only transactions that were approved have outcomes. What the rules declined is not in any ratio; `observability` "
@@ -83,6 +85,7 @@ def document(evaluated: Evaluated) -> dict[str, Any]:
             "targets": plain(terms.targets),
             "artifact_sha256": terms.artifact_sha256,
         },
+        "in_force": plain(evaluated.in_force),
         "protected_features": plain(evaluated.protected),
         "limits": list(LIMITS),
         "recommendation": {"promote": evaluated.promote, "unfounded": evaluated.unfounded, **_said(recommendation)},

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from clickhouse_connect.driver.client import Client
 
+from consumer.champion.in_force import InForce, in_force
 from consumer.champion.policies import registered_at
 from consumer.champion.protected import ProtectedFeature, protected_features
 from consumer.champion.reasons import Example, explain_examples
@@ -64,6 +65,8 @@ class Evaluated:
     """The transactions that the ledger of disagreements names, by their position in the sample."""
     protected: list[ProtectedFeature]
     """Features of the models that rest on a protected basis."""
+    in_force: InForce
+    """The champion at the time of evaluating, whatever the day is that is looked at from."""
     declined_with_outcome: int
     digest: str
     """Of the columns of the sample."""
@@ -145,6 +148,7 @@ def evaluate_snapshot(
         found,
         examples,
         protected_features(predictor),
+        in_force(settings, predictor.model_set),
         rows.declined_with_outcome,
         _digest(rows.sample),
     )

@@ -21,15 +21,18 @@ from sklearn.metrics import roc_auc_score
 
 from consumer.champion import dossier, evaluations
 from consumer.champion.evaluate import Evaluated, evaluate_scope, read_terms
+from consumer.champion.in_force import in_force
 from consumer.champion.policies import register
+from consumer.champion.promotion import NO_DOSSIER, Grounds, Signature, configured, promoted
 from consumer.champion.report.html import html
 from consumer.champion.report.markdown import markdown
+from consumer.champion.report.wording import headline
 from consumer.champion.scope import Scope
 from consumer.contracts.horizons import Horizons
 from consumer.contracts.transaction import SCHEMA
 from consumer.errors import ConfigurationError, Fatal
 from consumer.scoring.controller import ShadowModeController
-from consumer.services import clickhouse
+from consumer.services import clickhouse, control
 from consumer.services.rows import OUTCOMES
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
@@ -256,6 +259,29 @@ def test_an_evaluation_is_stored_as_it_was_printed_and_found_by_its_day(
     assert listed[1] == newest(MATURE + 2 * week).listed
     assert evaluations.stored(client, label="d42", most=1) == listed[:1]
     assert evaluations.stored(client, "v9") == []
+
+
+def test_a_champion_in_force_that_the_policy_does_not_name_is_told(
+    history: History, controller: ShadowModeController
+) -> None:
+    settings = history.settings
+    before = dossier.document(history.evaluated())
+    assert before["in_force"] == {"champion": "ridge", "mode": "shadow", "revision": 0, "why": None}
+    assert "in force" not in " ".join(headline(before))
+    override = Grounds(None, override=True, unsupported=NO_DOSSIER)
+    signed = Signature("anna", FIRST, "a test")
+    control.write(settings, promoted(None, configured(settings), "elastic", "shadow", None, override, signed))
+    after = dossier.document(history.evaluated())
+    assert headline(after) == [
+        *headline(before),
+        "Mind that the champion in force is elastic (revision 1), and the policy compares with ridge: nothing here "
+        "says whether a model is better than elastic.",
+    ]
+    assert dossier.verify(settings, before).differences == [], "who rules is no figure"
+    away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    unknown = in_force(away, controller.predictor.model_set)
+    assert unknown.champion is None
+    assert "Kafka does not answer" in str(unknown.why)
 
 
 def test_what_cannot_be_evaluated_is_named(history: History) -> None:

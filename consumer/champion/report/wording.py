@@ -34,6 +34,7 @@ def headline(told: dict[str, Any]) -> list[str]:
     """What the dossier comes to, in sentences."""
     said = told["recommendation"]
     first, *others = said["sentences"]
+    others += _other_champion(told)
     if said["unfounded"]:
         return [
             f"Nobody may be promoted on this: {said['unfounded']}.",
@@ -41,6 +42,17 @@ def headline(told: dict[str, Any]) -> list[str]:
             *others,
         ]
     return [first, *others]
+
+
+def _other_champion(told: dict[str, Any]) -> list[str]:
+    """A warning where the policy compares with another model than the one in force; dossiers of before know of none."""
+    rules, named = told.get("in_force"), told["terms"]["policy"]["champion"]
+    if not rules or rules["champion"] in (None, named):
+        return []
+    return [
+        f"Mind that the champion in force is {rules['champion']} (revision {rules['revision']}), and the policy "
+        f"compares with {named}: nothing here says whether a model is better than {rules['champion']}."
+    ]
 
 
 def rows_line(told: dict[str, Any]) -> str:
