@@ -47,6 +47,7 @@ SERVICES = (
     Service("sink", "stores scores and outcomes", ("sink",), "sink_metrics_port"),
     Service("drift", "compares traffic with training", ("drift", "--every", "60"), "drift_metrics_port"),
     Service("evaluate", "compares models by outcomes", ("evaluate", "--every", "300"), "evaluate_metrics_port"),
+    Service("api", "answers programs over HTTP", ("api",), "api_port", "api_host", page="/docs"),
     Service(
         "dashboard", "shows it to analysts", ("dashboard",), "dashboard_port", "dashboard_host", "/_stcore/health", "/"
     ),
