@@ -53,21 +53,17 @@ def _services(overview: Overview) -> Table:
     table.add_column("because")
     for each in overview.processes:
         look = each.look
-        figures = ("", "", "") if look.state == "away" else _figures(each, overview.at)
-        state = Text(look.state, style=_COLOURS[look.state])
-        table.add_row(
-            Text(look.name), Text(look.url.removeprefix("http://")), state, *figures, Text("; ".join(look.reasons))
-        )
+        where, state = Text(look.url.removeprefix("http://")), Text(look.state, style=_COLOURS[look.state])
+        table.add_row(Text(look.name), where, state, *_figures(each, overview.at), Text("; ".join(look.reasons)))
     return table
 
 
 def _figures(process: Process, now: datetime) -> tuple[str, str, str]:
-    series, cpu = process.look.series, process.rate("process_cpu_seconds_total")
-    return (
-        _duration(now.timestamp() - process.look.started) if process.look.started else "-",
-        "-" if cpu is None else f"{cpu:.0%}",
-        f"{series.total('process_resident_memory_bytes') / 1e6:,.0f} MB",
-    )
+    started, cpu = process.look.started, process.rate("process_cpu_seconds_total")
+    if not started:
+        return "", "", ""
+    memory = process.look.series.total("process_resident_memory_bytes")
+    return _duration(now.timestamp() - started), "-" if cpu is None else f"{cpu:.0%}", f"{memory / 1e6:,.0f} MB"
 
 
 def _flow(overview: Overview) -> str:

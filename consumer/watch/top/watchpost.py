@@ -80,9 +80,9 @@ class Watchpost:
         """A process with what it counted since the oldest look that is young enough and of the same process."""
         looks = self._looks[look.url]
         self._names[look.url] = look.name
-        if look.state == "away" or (looks and looks[-1].started != look.started):
+        if looks and looks[-1].started != look.started:
             looks.clear()
-        if look.state == "away":
+        if not look.started:  # away, or silent about itself
             return Process(look, 0.0, Series({}))
         looks.append(look)
         while look.at - looks[0].at > WINDOW_SECONDS and len(looks) > 2:
