@@ -105,7 +105,7 @@ def test_checkout_can_call_the_rules_without_models_or_clients() -> None:
 
 def test_what_scores_nothing_starts_without_the_models_library() -> None:
     """It takes longer to load than all the rest: a sink that died is back two seconds earlier without it."""
-    commands = ("sink", "reconcile", "lag", "dlq", "produce", "topics", "migrate", "up")
+    commands = ("sink", "reconcile", "kill", "control", "top", "lag", "dlq", "produce", "topics", "migrate", "up")
     loaded = modules_loaded_by(", ".join(COMMANDS[name][0].split(":")[0] for name in commands))
     assert [name for name in loaded if name.split(".")[0] in ("sklearn", "scipy")] == []
 

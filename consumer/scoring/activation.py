@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumer.contracts.control import Control, Mode
-from consumer.scoring.artifacts import ModelSet
-from consumer.scoring.predictor import Predictions
 from consumer.scoring.rules import Decisions, Mask
+
+if TYPE_CHECKING:  # the models' library takes longer to load than all the rest
+    from consumer.scoring.artifacts import ModelSet
+    from consumer.scoring.predictor import Predictions
 
 Decider = Literal["rules", "champion", "fallback"]
 """`fallback`: the champion should have decided and could not, so the rules' decision stands."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -25,9 +25,11 @@ from consumer.errors import BnplError, Fenced, InvalidRecord, KafkaUnavailable, 
 from consumer.logs import get_logger
 from consumer.metrics import Metrics
 from consumer.scoring.activation import Activation, ruling
-from consumer.scoring.artifacts import ModelSet
 from consumer.services.kafka import as_error, consumer_config, made, require_topics, transactional_producer
 from consumer.settings import Settings
+
+if TYPE_CHECKING:  # the models' library takes longer to load than all the rest
+    from consumer.scoring.artifacts import ModelSet
 
 log = get_logger(__name__)
 
