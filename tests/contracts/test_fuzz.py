@@ -11,7 +11,8 @@ from random import SystemRandom
 from typing import Any
 
 import pytest
-from fuzz.__main__ import as_json
+from click.testing import CliRunner
+from fuzz.__main__ import main
 from fuzz.batches import SIZE, Batch, Payload, batch
 from fuzz.checks import Outcome, check
 from fuzz.run import Report, run
@@ -31,7 +32,16 @@ def test_a_short_run_finds_nothing() -> None:
     assert report.payloads == sum(report.kinds.values()) == sum(report.told.values()) == 1500
     assert report.told["accepted"] > 100
     assert len(report.told) > 10
-    assert json.loads(json.dumps(as_json(report)))["told"]["accepted"] == report.told["accepted"]
+
+
+def test_the_command_tells_programs_what_it_tells_people() -> None:
+    given = ["--seed", str(SEED), "--payloads", "300", "--processes", "1"]
+    shown, told = (CliRunner().invoke(main, [*given, *more]) for more in ([], ["--json"]))
+    assert (shown.exit_code, told.exit_code) == (0, 0), shown.output + told.output
+    document = json.loads(told.stdout)
+    assert (document["seed"], document["payloads"], document["findings"]) == (SEED, 300, [])
+    for what, count in document["told"].items():
+        assert f"  {what:<20} {count:>9,}" in shown.stdout.splitlines()
 
 
 @pytest.mark.parametrize("found", CORPUS, ids=lambda found: found["shows"])

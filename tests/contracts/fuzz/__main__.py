@@ -54,7 +54,7 @@ def main(payloads: int, seed: int | None, processes: int, limit: float, only: in
         except KeyboardInterrupt:
             click.echo(f"stopped; this is what {report.payloads:,} of {payloads:,} payloads showed", err=True)
     good = report.payloads == payloads and not report.findings and report.growth_mb <= GROWTH_ALLOWED_MB
-    click.echo(json.dumps(as_json(report)) if as_json else _as_text(report))
+    click.echo(json.dumps(document(report)) if as_json else _as_text(report))
     sys.exit(0 if good else 1)
 
 
@@ -69,7 +69,7 @@ def _one(seed: int, number: int) -> int:
     return 1 if outcome.findings else 0
 
 
-def as_json(report: Report) -> dict[str, object]:
+def document(report: Report) -> dict[str, object]:
     told = {name: value for name, value in vars(report).items() if name not in ("memory_mb", "findings")}
     told |= {"findings": [asdict(each) for each in report.findings]}
     return told | {"peak_mb": round(report.peak_mb, 1), "growth_mb_per_million": round(report.growth_mb, 1)}
