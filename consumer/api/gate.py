@@ -8,6 +8,7 @@ What a route needs is said once, in its `security`: the description shows it, an
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from consumer.api import auth
 from consumer.api.auth import Callers
 from consumer.api.limits import RateLimit
-from consumer.api.problems import answer_to, too_large
+from consumer.api.problems import Refused, answer_to, too_large
 from consumer.metrics import Metrics
 
 SCHEME = "bearer"
@@ -62,12 +63,24 @@ class GatedRoute(APIRoute):
         if not security:
             return handle
         (scope,) = security[0][SCHEME]
+        known = {each.alias for each in self.dependant.query_params}
 
         async def gated(request: Request) -> Response:
             await request.app.state.gate.let_in(request, scope)
+            if request.scope["query_string"]:
+                _refuse_strange(request, known)
             return await handle(request)
 
         return gated
+
+
+def _refuse_strange(request: Request, known: set[str]) -> None:
+    """A misspelt `as_of` that was passed over would answer another question than was asked."""
+    times = Counter(name for name, _ in request.query_params.multi_items())
+    faults = [{"parameter": name, "detail": "is no parameter of this"} for name in times if name not in known]
+    faults += [{"parameter": name, "detail": "is given more than once"} for name in times if times[name] > 1]
+    if faults:
+        raise Refused(422, "invalid", "parameters cannot be used", faults)
 
 
 class Counting:

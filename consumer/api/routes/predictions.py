@@ -58,7 +58,7 @@ async def pages(
 ) -> Response:
     """In order of the transactions' times, oldest first. A page may hold fewer than `limit` and still have a `next`."""
     parts: Parts = request.app.state.parts
-    known_at, after = as_of or utc_now(), _place(cursor) if cursor else None
+    known_at, after = as_of or utc_now(), None if cursor is None else _place(cursor)
     found = await parts.store.ask(predictions.page, known_at, since, until, after, limit, artifact)
     content = {"predictions": found.predictions, "next": _cursor(found.end) if found.end else None}
     return told(request, content, known_at)
