@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired
 
+import orjson
 from fastapi import Request
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from typing_extensions import TypedDict
@@ -21,11 +22,13 @@ from consumer.contracts.avro import scalar
 from consumer.contracts.checks import Range
 from consumer.contracts.dicts import milliseconds
 from consumer.contracts.schemas import latest
+from consumer.contracts.transaction import SCHEMA, Limits, plain_values
 from consumer.errors import InvalidRecord
 
 MOST_RECORDS = 1000
 _PATIENCE_SECONDS = 10.0
 _INT, _LONG, _FAR = 2**31 - 1, 2**63 - 1, 2**53
+_SCORED = frozenset(SCHEMA.names)
 _TIME_SCHEMA = {
     "anyOf": [
         {"type": "string", "format": "date-time", "description": "ISO 8601; UTC when it names no zone"},
@@ -53,6 +56,17 @@ async def read(request: Request) -> bytes:
     except TimeoutError:
         detail = f"the body did not come within {_PATIENCE_SECONDS:.0f} s"
         raise Refused(408, "too-slow", detail, headers={"Connection": "close"}) from None
+
+
+def plain_transaction(body: bytes, limits: Limits) -> list[Any] | None:
+    """The `plain_values` of a body that is beyond doubt one good transaction; None for what a Shape has to judge."""
+    try:
+        given = orjson.loads(body)
+        if type(given) is not dict or not given.keys() <= _SCORED:
+            return None
+        return plain_values(given, limits)
+    except (orjson.JSONDecodeError, InvalidRecord):
+        return None
 
 
 class Shape:

@@ -61,6 +61,8 @@ class Parts:
     metrics: Metrics
     controller: ShadowModeController
     research: dict[str, dict[str, Any]]
+    limits: Limits
+    """Which transactions and outcomes are let in: as the services let them in."""
     horizons: Horizons
     label: str
     """The policy's label: what is meant when a request names none."""
@@ -71,11 +73,6 @@ class Parts:
     store: Store
     outcomes: OutcomesOut
     scoring: Threads
-
-    @property
-    def limits(self) -> Limits:
-        """Which transactions and outcomes are let in: as the services let them in."""
-        return Limits.of(self.settings)
 
     @property
     def away(self) -> dict[str, str]:
@@ -108,6 +105,7 @@ def make_parts(settings: Settings) -> Parts:
         metrics=metrics,
         controller=controller,
         research=research_facts(settings),
+        limits=Limits.of(settings),
         horizons=Horizons.load(settings.horizons_file),
         label=load_policy(settings.policy_file)[0].label_horizon,
         export=_export(settings),

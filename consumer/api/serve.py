@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -55,6 +56,8 @@ def serve(app: ASGIApp, listening: socket.socket, stop: threading.Event) -> None
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
     server = _Server(config)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: a full collection that walks over all of it would hold up every request
     with threadpool_limits(1, "blas"), _stopping(server, stop):
         server.run(sockets=[listening])
     if not server.started:
