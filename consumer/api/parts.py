@@ -14,7 +14,7 @@ import pyarrow as pa
 from consumer.api.store import Store, Threads
 from consumer.contracts.horizons import Horizons
 from consumer.contracts.transaction import Limits
-from consumer.errors import ArtifactError, KafkaUnavailable
+from consumer.errors import ArtifactError, KafkaUnavailable, Retryable
 from consumer.evaluation.policy import load_policy
 from consumer.metrics import Metrics
 from consumer.scoring.controller import ShadowModeController
@@ -113,7 +113,7 @@ def make_parts(settings: Settings) -> Parts:
         lags=[LagWatch(settings, group, topics) for group, topics in topics_by_group(settings).items()],
         store=Store(settings),
         outcomes=OutcomesOut(settings),
-        scoring=Threads(1, _SCORING_SECONDS, partial(KafkaUnavailable, "models are busy")),
+        scoring=Threads(1, _SCORING_SECONDS, partial(Retryable, "the models are busy")),
     )
 
 

@@ -47,6 +47,8 @@ class Store:
     def __init__(self, settings: Settings, asking_at_once: int = 8) -> None:
         self._settings = settings
         self._idle: list[Client] = []
+        self.fault: str | None = "not asked yet"
+        """Why it did not answer when `watch` last asked; None when it did."""
         seconds = settings.clickhouse_timeout_seconds + _GRACE_SECONDS
         self._threads = Threads(asking_at_once, seconds, lambda: ClickHouseUnavailable("no answer in time"))
 
@@ -66,7 +68,7 @@ class Store:
         return found
 
     async def watch(self, every: float = 5.0) -> None:
-        """Until cancelled, see whether it answers: `fault` says why not."""
+        """Until cancelled, see whether it answers."""
         while True:
             try:
                 await self.ask(_ping)
@@ -74,8 +76,6 @@ class Store:
             except BnplError as error:
                 self.fault = str(error)
             await asyncio.sleep(every)
-
-    fault: str | None = "not asked yet"
 
     def close(self) -> None:
         while self._idle:

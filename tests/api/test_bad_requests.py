@@ -203,6 +203,7 @@ def test_a_parameter_that_cannot_be_used_is_named(api: Api, path: str, parameter
 
 def test_what_is_not_there_and_what_cannot_be_done(api: Api) -> None:
     is_problem(api.get("/v1/nonsense"), 404, "not-found")
+    is_problem(api.post("/echo", {}), 404, "not-found")  # a bench has it
     is_problem(api.get("/docs/../../pyproject.toml"), 404, "not-found")
     is_problem(api.get("/docs/%2e%2e%2fserved.py"), 404, "not-found")
     answer = api.get("/v1/score")

@@ -14,6 +14,7 @@ from harness import Commands
 from consumer.errors import Fatal
 from consumer.settings import Settings
 from consumer.system.bench import machine
+from consumer.system.bench.api import bench_api
 from consumer.system.bench.evaluate import bench_evaluate
 from consumer.system.bench.freshness import FreshnessFigures
 from consumer.system.bench.report import Report
@@ -51,6 +52,14 @@ def test_an_evaluation_is_measured_as_the_command_that_people_call(settings: Set
     assert 0 < found.tenth_seconds < 60
     assert 50 < found.rss_mb < 1_000
     assert "evaluate    8,000 transactions in " in "\n".join(Report({}, 0.0, evaluate=found).lines())
+
+
+def test_the_api_is_measured_against_an_echo_that_it_has_nowhere_else(settings: Settings) -> None:
+    found = bench_api(settings, 0.5, print)
+    assert found.ratio == sorted(found.ratios)[1] > 0
+    assert found.half_load_per_s < found.score_per_s
+    assert 0 < found.p50_ms <= found.p99_ms
+    assert "on one worker" in "\n".join(Report({}, 0.0, api=found).lines())
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,12 @@ class ApiFigures:
 def bench_api(settings: Settings, seconds: float, say: Say) -> ApiFigures:
     """Measure an API process of its own: `seconds` at half load, and a fifth of that for each other measurement."""
     body = orjson.dumps({**EXAMPLES[TRANSACTION], "transaction_timestamp": utc_now().isoformat()}).decode()
+    warm_up = min(1.0, seconds)
     with _server(settings) as url:
         echoes, scores = [], []
         for number in range(_ROUNDS):
-            echoes.append(load(Asked(f"{url}/echo", body, seconds / 5)).per_s)
-            scores.append(load(Asked(f"{url}/v1/score", body, seconds / 5)).per_s)
+            echoes.append(load(Asked(f"{url}/echo", body, seconds / 5, warm_up=warm_up)).per_s)
+            scores.append(load(Asked(f"{url}/v1/score", body, seconds / 5, warm_up=warm_up)).per_s)
             say(f"api {number + 1}: {echoes[-1]:,.0f} echoes/s, {scores[-1]:,.0f} scores/s")
         half = median(scores) / 2
         steady = load(Asked(f"{url}/v1/score", body, seconds, connections=32, rate=half))
