@@ -70,11 +70,11 @@ def command(as_json: bool, every: float | None, store: bool, html: Path | None, 
 
     Exits 0 whatever the verdict is; 1 when there is nothing to evaluate, 75 when ClickHouse does not answer.
     """
+    if every is not None and (as_json or store or html or any(scope.values())):
+        raise click.UsageError("--every evaluates as of now by the policy, and stores: leave out the other options")
     settings = load_settings()
     interrupt_on_terminate()
     if every is not None:
-        if as_json or store or html or any(scope.values()):
-            raise click.UsageError("--every evaluates as of now by the policy, and stores: leave out the other options")
         _repeat(settings, every)
         return
     logs.configure("critical", "evaluate")

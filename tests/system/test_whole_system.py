@@ -14,9 +14,11 @@ from pathlib import Path
 import clickhouse_connect
 import psutil
 import pytest
+from click.testing import CliRunner
 from harness import Command, Commands, eventually, simulated
 
-from consumer.errors import ConfigurationError, Fatal
+from consumer.cli.system import run as run_command
+from consumer.errors import ConfigurationError, Fatal, StackError
 from consumer.settings import PROJECT, Settings, load_settings
 from consumer.stack.local import ENV_FILE, read_addresses
 from consumer.system.season import kept
@@ -175,22 +177,21 @@ def test_what_run_shows_is_chosen_and_a_season_that_begins_deletes_only_the_last
     assert list(tmp_path.iterdir()) == [own]
 
 
-def test_a_port_that_is_taken_is_named_with_its_setting_before_anything_starts(
-    folder: Path, commands: Commands
-) -> None:
+def test_a_port_that_is_taken_is_named_with_its_setting_before_anything_starts(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        run = start(commands, folder, "run", **(FREE_PORTS | {"BNPL_EVALUATE_METRICS_PORT": port}))
-        assert run.ended(30) == 1
-    assert f"evaluate cannot listen on port {port}: " in run.output
-    assert "BNPL_EVALUATE_METRICS_PORT (0 takes any free one)" in run.output
+        ports = FREE_PORTS | {"BNPL_EVALUATE_METRICS_PORT": port}
+        told = CliRunner(env=ports).invoke(run_command, ["--state-dir", str(folder)]).exception
+    assert isinstance(told, StackError)
+    assert f"evaluate cannot listen on port {port}: " in str(told)
+    assert "BNPL_EVALUATE_METRICS_PORT (0 takes any free one)" in str(told)
     assert not folder.exists()
 
 
-def test_run_needs_a_service_to_run(folder: Path, commands: Commands) -> None:
-    run = start(commands, folder, "run", "--only", "score", "--without", "score")
-    assert run.ended(30) == 2
-    assert "no service is left to run" in run.output
+def test_run_needs_a_service_to_run(folder: Path) -> None:
+    told = CliRunner().invoke(run_command, ["--state-dir", str(folder), "--only", "score", "--without", "score"])
+    assert told.exit_code == 2
+    assert "no service is left to run" in told.output
 
 
 def service(folder: Path, name: str) -> list[int]:
