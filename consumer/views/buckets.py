@@ -30,27 +30,34 @@ Sums = Floats
 """Last axis as SUMS."""
 
 _DROPPED_BITS = 40
+_KEY_BITS = 64 - _DROPPED_BITS
 _SIGN = np.uint64(1 << 63)
 _BITS = "reinterpretAsUInt64(score + 0.)"  # + 0. makes -0 and 0 one
-_BUCKET = f"bitShiftRight(if(bitTest({_BITS}, 63), bitNot({_BITS}), bitXor({_BITS}, {1 << 63})), {_DROPPED_BITS})"
-_SCORED = f"""
-SELECT scorer, {_BUCKET} AS bucket, score, row_order, defaulted, weight, weight * amount AS stake
-FROM (SELECT *, {{scores}} AS every FROM ({{rows}}))
-ARRAY JOIN every AS score, arrayEnumerate(every) AS scorer
+_KEY = f"bitShiftRight(if(bitTest({_BITS}, 63), bitNot({_BITS}), bitXor({_BITS}, {1 << 63})), {_DROPPED_BITS})"
+_CODED = f"""
+SELECT
+  row_order, defaulted, weight, weight * amount AS stake, {{scores}} AS every,
+  arrayMap(
+    (score, scorer) -> bitOr(bitShiftLeft(toUInt64(scorer), {_KEY_BITS}), {_KEY}), every, arrayEnumerate(every)
+  ) AS codes
+FROM ({{rows}})
 """  # noqa: S608
+"""A code is a scorer's number, from 1, and the key of the bucket that its score falls into."""
 _COUNTED = """
 SELECT
-  scorer, bucket, count(), countIf(defaulted), sum(weight), sumIf(weight, defaulted), sum(weight * weight),
+  code, count(), countIf(defaulted), sum(weight), sumIf(weight, defaulted), sum(weight * weight),
   sumIf(weight * weight, defaulted), sum(stake), sumIf(stake, defaulted), sum(stake * stake),
   sumIf(stake * stake, defaulted)
-FROM ({scored}) GROUP BY scorer, bucket ORDER BY scorer, bucket DESC
+FROM ({coded}) ARRAY JOIN codes AS code GROUP BY code
 """
-_INSIDE = """
-SELECT scorer, bucket, score, row_order, defaulted, weight, stake FROM ({scored})
-WHERE (scorer, bucket) IN (
-  SELECT pair.1, pair.2 FROM (SELECT arrayJoin({{pairs:Array(Tuple(UInt32, UInt64))}}) AS pair)
+_INSIDE = f"""
+SELECT code, every[bitShiftRight(code, {_KEY_BITS})] AS score, row_order, defaulted, weight, stake
+FROM (
+  SELECT *, arrayFilter(code -> code IN {{{{wanted:Array(UInt64)}}}}, codes) AS hits
+  FROM ({{coded}}) WHERE notEmpty(hits)
 )
-"""
+ARRAY JOIN hits AS code
+"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -91,40 +98,40 @@ def read_buckets(client: Client, told: Document) -> Scored:
     """
     rows = evaluated_rows(told)
     with errors_named():
-        table = client.query_arrow(_COUNTED.format(scored=_scored(rows)), rows.parameters)
-    columns = [table.column(at).to_numpy() for at in range(table.num_columns)]
-    scorer, keys = columns[0], columns[1].astype(np.uint64)
-    sums = np.column_stack([each.astype(np.float64) for each in columns[2:]])
+        table = client.query_arrow(_COUNTED.format(coded=_coded(rows)), rows.parameters)
+    code, *columns = (table.column(at).to_numpy() for at in range(table.num_columns))
+    downwards = np.argsort(code)[::-1]
+    scorer, keys = _parted(code[downwards])
+    sums = np.column_stack([each.astype(np.float64) for each in columns])[downwards]
     of = {name: Buckets(keys[scorer == at], sums[scorer == at]) for at, name in enumerate(_names(rows), 1)}
     total: Sums = of[FLAGS].sums.sum(axis=0)
     _refuse_other_rows(total, told)
     return Scored(of, total)
 
 
-@dataclass(frozen=True)
-class Inside:
-    """The rows of one bucket, from the highest score to the lowest, equal scores by `row_order` as `evaluate` does."""
-
-    sums: Sums
-    """of each row: (rows, SUMS)"""
-
-
-def read_inside(client: Client, told: Document, wanted: dict[str, set[int]]) -> dict[tuple[str, int], Inside]:
-    """The rows of some buckets, by (scorer, key of the bucket). Raises as `read_buckets` does."""
+def read_inside(client: Client, told: Document, wanted: dict[str, set[int]]) -> dict[tuple[str, int], Sums]:
+    """The rows of some buckets, by scorer and key: (rows, SUMS) from the highest score to the lowest, equal scores by
+    `row_order`, as `evaluate` has them. Raises as `read_buckets` does.
+    """
     rows = evaluated_rows(told)
-    names = _names(rows)
-    pairs = [(names.index(scorer) + 1, key) for scorer, keys in wanted.items() for key in sorted(keys)]
+    number = {name: at for at, name in enumerate(_names(rows), 1)}
+    codes = [number[name] << _KEY_BITS | key for name, keys in wanted.items() for key in sorted(keys)]
     with errors_named():
-        table = client.query_arrow(_INSIDE.format(scored=_scored(rows)), rows.parameters | {"pairs": pairs})
+        table = client.query_arrow(_INSIDE.format(coded=_coded(rows)), rows.parameters | {"wanted": codes})
     column = {name: table.column(name).to_numpy() for name in table.column_names}
-    order = np.lexsort((column["row_order"], -column["score"], column["bucket"], column["scorer"]))
-    scorer, bucket = column["scorer"][order], column["bucket"][order]
+    order = np.lexsort((column["row_order"], -column["score"], column["code"]))
+    code = column["code"][order]
     sums = _row_sums(*(column[name][order] for name in ("defaulted", "weight", "stake")))
-    starts = np.flatnonzero(np.append(True, (scorer[1:] != scorer[:-1]) | (bucket[1:] != bucket[:-1])))[: len(order)]
-    return {
-        (names[int(scorer[start]) - 1], int(bucket[start])): Inside(part)
-        for start, part in zip(starts.tolist(), np.split(sums, starts[1:]), strict=True)
-    }
+    found, starts = np.unique(code, return_index=True)
+    scorer, keys = (each.tolist() for each in _parted(found))
+    names = _names(rows)
+    parts = np.split(sums, starts[1:])[: len(found)]
+    return {(names[at - 1], key): part for at, key, part in zip(scorer, keys, parts, strict=True)}
+
+
+def _parted(code: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Numbers of scorers, and keys."""
+    return code >> np.uint64(_KEY_BITS), code & np.uint64((1 << _KEY_BITS) - 1)
 
 
 def _row_sums(defaulted: npt.NDArray[Any], weight: Floats, stake: Floats) -> Sums:
@@ -137,9 +144,9 @@ def _names(rows: EvaluatedRows) -> list[str]:
     return [FLAGS, RULES, *rows.score_of]
 
 
-def _scored(rows: EvaluatedRows) -> str:
+def _coded(rows: EvaluatedRows) -> str:
     columns = ", ".join(["toFloat64(rules_flag)", "rules_score", *rows.score_of.values()])
-    return _SCORED.format(scores=f"[{columns}]", rows=rows.sql)
+    return _CODED.format(scores=f"[{columns}]", rows=rows.sql)
 
 
 def _refuse_other_rows(total: Sums, told: Document) -> None:

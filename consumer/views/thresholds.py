@@ -25,7 +25,7 @@ from consumer.evaluation.rates import Rate, rates_of
 from consumer.evaluation.ratio import ends
 from consumer.evaluation.sample import RULES, Floats
 from consumer.scoring.rules import RISK_FLAGS
-from consumer.views.buckets import FLAGS, SUMS, Buckets, Inside, Scored, Sums, read_inside
+from consumer.views.buckets import FLAGS, SUMS, Buckets, Scored, Sums, read_inside
 from consumer.views.evaluated import Document
 
 STEP = 0.005
@@ -197,13 +197,13 @@ class _Ranked:
         places = self._places(targets)
         return set(self._keys[places[places < len(self._keys)]].tolist())
 
-    def above(self, name: str, inside: dict[tuple[str, int], Inside], target: float, *, including: bool) -> Sums:
+    def above(self, name: str, inside: dict[tuple[str, int], Sums], target: float, *, including: bool) -> Sums:
         """Sums over the rows above a weight; `including` one whose middle is just there."""
         place = int(self._places(np.array([target]))[0])
         if place == len(self._keys):
             whole: Sums = self._through[-1]
             return whole
-        rows = inside[name, int(self._keys[place])].sums
+        rows = inside[name, int(self._keys[place])]
         before = self._before[place]
         middle = before[_WEIGHT] + np.cumsum(rows[:, _WEIGHT]) - rows[:, _WEIGHT] / 2
         taken = int(np.searchsorted(middle, target, side="right" if including else "left"))
