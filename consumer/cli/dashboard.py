@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from consumer import logs
+from consumer.errors import ConfigurationError
 from consumer.logs import get_logger
 from consumer.settings import PROJECT, load_settings
 from consumer.stack.part import free_port, refuse_taken_port
@@ -38,7 +39,10 @@ def command() -> None:
 
 
 def _serve(script: Path, host: str, port: int) -> None:
-    """Until a signal ends it. Streamlit's own files of settings do not count here."""
+    """Until a signal ends it. What a Streamlit file of settings says otherwise does not count.
+
+    Raises ConfigurationError when the host is none of ours.
+    """
     from streamlit.web import bootstrap  # takes a second
 
     options = {
@@ -58,4 +62,8 @@ def _serve(script: Path, host: str, port: int) -> None:
     bootstrap.load_config_options(options)
     import_module("consumer.dashboard.shell")  # once, and not while the first visitor waits
     log.info("dashboard", url=f"http://{host}:{port}")
-    bootstrap.run(str(script), False, [], options)
+    try:
+        bootstrap.run(str(script), False, [], options)
+    except OSError as error:
+        why = f"no dashboard: cannot listen on {host}:{port} ({error.strerror})"
+        raise ConfigurationError(f"{why}; set BNPL_DASHBOARD_HOST to an address of this machine") from error

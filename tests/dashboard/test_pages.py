@@ -173,9 +173,13 @@ def test_clickhouse_away_is_named_and_the_page_comes_back_by_itself(site: Site) 
     expect(page.get_by_text("cannot be shown")).to_have_count(0)
 
 
-def test_a_taken_port_is_named(past: Past, site: Site, tmp_path: Path) -> None:
-    port = site.address.rpartition(":")[2]
-    ended = Commands(tmp_path).run(past.settings, "dashboard", BNPL_DASHBOARD_PORT=port)
-    assert ended.process.returncode == 1
+def test_where_it_cannot_listen_is_named(past: Past, site: Site, tmp_path: Path) -> None:
+    port, commands = site.address.rpartition(":")[2], Commands(tmp_path)
+    elsewhere = {"BNPL_DASHBOARD_HOST": "203.0.113.1", "BNPL_DASHBOARD_PORT": "0"}
+    refused = commands.start(past.settings, "dashboard", **elsewhere)
+    ended = commands.run(past.settings, "dashboard", BNPL_DASHBOARD_PORT=port)
+    assert (ended.process.returncode, refused.ended(60)) == (1, 1)
+    assert "set BNPL_DASHBOARD_HOST to an address of this machine" in refused.output
+    assert "Traceback" not in refused.output
     assert f"dashboard cannot listen on port {port}" in ended.output
     assert "BNPL_DASHBOARD_PORT" in ended.output
