@@ -17,12 +17,12 @@ from consumer.cli.season_report import document, ending_text, power_document, po
 from consumer.cli.signals import interrupt_on_terminate
 from consumer.cli.stack import state_dir_option
 from consumer.contracts.horizons import Horizons
-from consumer.errors import Fatal
+from consumer.errors import ConfigurationError, Fatal, StackError
 from consumer.research.power import power
 from consumer.research.season import Plan, Scenario, teach
 from consumer.scoring.rules import RuleSet
 from consumer.settings import Settings, load_settings
-from consumer.stack.local import LocalStack
+from consumer.stack.local import ENV_FILE, LocalStack
 from consumer.system.run import running_system
 from consumer.system.season import kept
 from consumer.system.season.play import SERVICES, Ending, Season, Week
@@ -103,6 +103,10 @@ def command(
 
 
 def _play(plan: Plan, home: Path) -> Ending:
+    if (home / ENV_FILE).exists():
+        raise ConfigurationError(
+            f"{home} is a season's own folder: play another from a shell that has not read its env"
+        )
     folder = kept.folder_of(home)
     settings = load_settings(
         state_dir=folder,
@@ -115,8 +119,9 @@ def _play(plan: Plan, home: Path) -> Ending:
     label = read_terms(settings, settings.artifact_version).horizon.label
     plan.require_past(plan.weeks(Horizons.load(settings.horizons_file), label), settings.event_max_age_days)
     stack = LocalStack(folder, 0, 0)
-    if stack.kafka.process is None and stack.clickhouse.process is None:
-        kept.begin(home)
+    if stack.kafka.process or stack.clickhouse.process:
+        raise StackError(f"the last season, in {folder}, is being shown or played: stop that first, it is deleted now")
+    kept.begin(home)
     if plan.scenario == "better":
         settings = _taught(settings, plan)
     with running_system(settings, stack, _say, SERVICES) as system, progress() as bars:

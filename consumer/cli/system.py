@@ -54,8 +54,8 @@ def run(
     """Keep Kafka, ClickHouse and all services running until stopped with Ctrl-C.
 
     Each is told with its address once it answers. Data is kept from one run to the next. A service that is killed is
-    started again; one that ends by itself has a reason, which is shown, and then everything stops. To run only Kafka
-    and ClickHouse use `bnpl-shadow up`.
+    started again; one that ends by itself has a reason, which is shown, and then everything stops: --without leaves it
+    out. To run only Kafka and ClickHouse use `bnpl-shadow up`.
 
     After `bnpl-shadow season` it shows what was played, which lies in a folder of its own. --own shows data of your own
     again; neither touches the other.

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from harness import Command, Commands, eventually, simulated
 
+from consumer.cli.season import command as season_command
 from consumer.cli.system import run as run_command
 from consumer.errors import ConfigurationError, Fatal, StackError
 from consumer.settings import PROJECT, Settings, load_settings
@@ -147,6 +148,9 @@ def test_run_shows_the_season_that_was_kept_and_leaves_data_of_ones_own_alone(fo
     assert transactions.split()[1:3] == ["kept", "checkouts,"], "as the settings say that lie beside the data"
     lost = commands.run(NOTHING_GIVEN, "lag", BNPL_STATE_DIR=str(folder))
     assert f"(one runs in {season}: `. {season / ENV_FILE}` leads to it)" in lost.output
+    for at, why in ((folder, "is being shown or played"), (season, "is a season's own folder")):
+        refused = CliRunner().invoke(season_command, ["--scenario", "clones", "--state-dir", str(at)]).exception
+        assert why in str(refused)
     run.terminate()
     assert run.ended(45) == 0, run.output
     assert {each.name for each in folder.iterdir()} == {"season", "shows-season"}
