@@ -23,6 +23,7 @@ from consumer.evaluation.policy import Policy, load_policy
 from consumer.services.clickhouse import connect
 from consumer.services.drift.export import Export, load_export
 from consumer.services.drift.look import Drift, look
+from consumer.services.drift.store import newest_result
 from consumer.services.kafka import bootstrap_servers
 from consumer.settings import Settings, load_settings
 from consumer.views import data_health, disagreements, money
@@ -173,6 +174,13 @@ def drift(artifact: str, as_of: date) -> Drift:
     """Of the last full week before a day."""
     with _clickhouse(_SLOW_SECONDS) as client:
         return look(client, export(artifact), as_of)
+
+
+@st.cache_data(ttl=SOON, max_entries=20, show_spinner=False)
+def newest_drift(artifact: str, until: date) -> date | None:
+    """The newest day that drift could be measured as of, by the service or a season."""
+    with _clickhouse() as client:
+        return newest_result(client, export(artifact).reference.digest, until)
 
 
 # the running services

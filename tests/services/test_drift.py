@@ -43,6 +43,7 @@ from consumer.services.drift.export import Export, load_export
 from consumer.services.drift.look import look
 from consumer.services.drift.scores import scored_by_day, vintages
 from consumer.services.drift.service import DriftService, group_of
+from consumer.services.drift.store import newest_result
 from consumer.services.group import GroupMember
 from consumer.services.score import ScoreService
 from consumer.services.sink import SinkService
@@ -266,6 +267,9 @@ def test_a_planted_drift_is_named_by_the_command_the_metrics_and_the_table(
     ((name, state, psi),) = client.query(query).result_rows
     assert (name, state) == ("amount", 2)
     assert psi == pytest.approx(first["psi"])
+    today, digest = utc_now().date(), export.reference.digest
+    assert newest_result(client, digest, today) == today
+    assert newest_result(client, digest, today - timedelta(days=1)) is None
     later = commands.run(settings, "drift", "--as-of", "2020-01-01")
     newest = utc_now().date() - timedelta(days=1)
     assert f"the last counted day is {newest}: --as-of {newest + timedelta(days=1)}" in later.output

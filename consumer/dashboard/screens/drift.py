@@ -21,7 +21,11 @@ _ROW, _AXES = 24, 90
 
 
 def show(choice: Choice) -> None:
-    found = data.drift(choice.artifact, choice.as_of.date())
+    asked = choice.as_of.date()
+    found = data.drift(choice.artifact, asked)
+    if not found.judged and (newest := data.newest_drift(choice.artifact, asked)):
+        st.info(f"Nothing can be judged in the week before {asked}. This is the newest that could be, before {newest}.")
+        found = data.drift(choice.artifact, newest)
     st.caption(_caption(found))
     for note in found.notes:
         st.warning(f"{note}." if choice.is_now else note)

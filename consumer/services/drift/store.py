@@ -60,6 +60,10 @@ GROUP BY name, value ORDER BY sum(counts[1]) DESC, name, value LIMIT {{most:UInt
 """  # noqa: S608
 _NEWEST_DAY = f"SELECT max(day), count() FROM {COUNTS} WHERE artifact_sha256 = {{sha:String}}"  # noqa: S608
 
+_NEWEST_RESULT = f"""
+SELECT max(as_of), count() FROM {RESULTS} WHERE artifact_sha256 = {{sha:String}} AND as_of <= {{until:Date}}
+"""  # noqa: S608
+
 
 @dataclass(frozen=True)
 class UnseenValue:
@@ -141,6 +145,15 @@ class DriftStore:
         with errors_named():
             ((day, rows),) = self._client.query(_NEWEST_DAY, {"sha": self._digest}).result_rows
         return day if rows else None
+
+
+def newest_result(client: Client, digest: str, until: date) -> date | None:
+    """The newest day, `until` at the latest, that something was stored as of by `save_results` for an export; None for
+    none. Raises ClickHouseUnavailable or Fatal.
+    """
+    with errors_named():
+        ((day, rows),) = client.query(_NEWEST_RESULT, {"sha": digest, "until": until}).result_rows
+    return day if rows else None
 
 
 def save_results(client: Client, rows: Sequence[Mapping[str, Any]]) -> None:
