@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     """Which model is champion and what it decides: written by `promote` and `kill`, followed by score."""
     topic_partitions: Positive = 4
     """Partitions of a new topic: the most score processes that can share the work."""
-    transactions_retention_days: Positive = 14
-    """How long bnpl.transactions keeps checkouts. The reasons of an evaluation's disagreements are made from them."""
+    transactions_retention_days: Positive = 90
+    """How long a new bnpl.transactions keeps checkouts: an evaluation weeks later makes its reasons from them."""
     topic_replication_factor: Positive = 1
     """Replicas of a new topic; 3 on a real cluster."""
     score_group: str = "bnpl-score"
