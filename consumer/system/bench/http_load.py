@@ -110,27 +110,29 @@ async def _ask(asked: Asked) -> Answered:
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
-    loop, request, times = asyncio.get_running_loop(), head.encode() + body, list[tuple[float, float]]()
+    loop, request, counted = asyncio.get_running_loop(), head.encode() + body, list[tuple[float, float]]()
     connections = [
         (await loop.create_connection(lambda: _Connection(request), host, port))[1] for _ in range(asked.connections)
     ]
     began, numbers = time.perf_counter(), count()
-    end = began + asked.warm_up + asked.seconds
+    warm = began + asked.warm_up
+    end = warm + asked.seconds
 
     async def use(connection: _Connection) -> None:
         while True:
             due = time.perf_counter() if asked.rate is None else began + next(numbers) / asked.rate
-            if due >= end:
+            if due >= end and counted:  # a machine that stood still for all of it is measured all the same
                 return
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             await connection.ask()
-            times.append((due, time.perf_counter()))
+            if due >= warm:
+                counted.append((due, time.perf_counter()))
 
     await asyncio.gather(*(use(each) for each in connections))
-    counted = np.array([each for each in times if each[0] >= began + asked.warm_up])
-    took = 1000 * (counted[:, 1] - counted[:, 0])
-    seconds = float(counted[:, 1].max() - began - asked.warm_up)
+    started, ended = np.array(counted).T
+    took = 1000 * (ended - started)
+    seconds = float(ended.max() - warm)
     return Answered(len(took), seconds, *np.percentile(took, [50, 99]).tolist())
 
 
