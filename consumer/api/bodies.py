@@ -1,8 +1,9 @@
 """Bodies of requests: read within a time, and held to the contract of the event that they are.
 
 A body is JSON of one record or of a list. Its shape comes from the Avro schema and the ranges of `consumer/contracts/`:
-what has an unknown field, another type or a number out of range is refused with every fault at once. What is left is
-for the columns of the same contract to judge.
+what has an unknown field, another type or a number out of range is refused with its faults, as many as a person reads:
+to name all of a hostile body's would take longer than anything else that is asked. What is left is for the columns of
+the same contract to judge.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any, NotRequired
 import orjson
 from fastapi import Request
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from consumer.api.problems import MOST_ERRORS, At, Refused
@@ -26,6 +28,10 @@ from consumer.contracts.transaction import SCHEMA, Limits, plain_values
 from consumer.errors import InvalidRecord
 
 MOST_RECORDS = 1000
+_MOST_STRANGE = 20
+"""Unknown fields of one record that are named. What has more is something else altogether."""
+_PLAIN_BYTES = 8192
+"""What is larger is read by a thread."""
 _PATIENCE_SECONDS = 10.0
 _INT, _LONG, _FAR = 2**31 - 1, 2**63 - 1, 2**53
 _SCORED = frozenset(SCHEMA.names)
@@ -39,6 +45,7 @@ _TIME_SCHEMA = {
 Record = dict[str, Any]
 _A_LIST = Field(min_length=1, max_length=MOST_RECORDS)
 _LIST = TypeAdapter(Annotated[list[Any], _A_LIST])
+_STRANGE = "Extra inputs are not permitted"
 # types that are made as the schema says, which no type checker can follow
 _DICT: Any = TypedDict
 _ANNOTATED: Any = Annotated
@@ -60,6 +67,8 @@ async def read(request: Request) -> bytes:
 
 def plain_transaction(body: bytes, limits: Limits) -> list[Any] | None:
     """The `plain_values` of a body that is beyond doubt one good transaction; None for what a Shape has to judge."""
+    if len(body) > _PLAIN_BYTES:
+        return None
     try:
         given = orjson.loads(body)
         if type(given) is not dict or not given.keys() <= _SCORED:
@@ -86,35 +95,57 @@ class Shape:
             extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": [example]}
         )
         self._one: TypeAdapter[Record] = TypeAdapter(record)
-        self._many: TypeAdapter[list[Record]] = TypeAdapter(_ANNOTATED[list[record], _A_LIST])
+        self._names = frozenset(fields)
         self.name = kind.capitalize()
 
     def one(self, body: bytes) -> Record:
         """Raises Refused for a body that is not one good record."""
-        return self._taken(self._one, body)  # type: ignore[no-any-return]
+        return self._good(_parsed(body))
 
     def one_or_many(self, body: bytes) -> Record | list[Record]:
         """Raises Refused for a body that is neither one good record nor a list of them."""
-        return self._taken(self._many if body.lstrip()[:1] == b"[" else self._one, body)  # type: ignore[no-any-return]
+        given = _parsed(body)
+        if not isinstance(given, list):
+            return self._good(given)
+        records: list[Record] = []
+        faults: list[At] = []
+        for index, each in enumerate(_listed(given)):
+            record, wrong = self._judged(each, index)
+            records.append(record)
+            faults += wrong
+            if len(faults) >= MOST_ERRORS:
+                break
+        if faults:
+            raise _unusable(faults)
+        return records
 
     def each(self, body: bytes) -> tuple[dict[int, Record], dict[int, list[At]]]:
         """The good records of a list, and what is wrong with the others, by index. Raises Refused for no such list."""
-        given = self._taken(_LIST, body)
         good: dict[int, Record] = {}
         bad: dict[int, list[At]] = {}
-        for index, record in enumerate(given):
-            try:
-                good[index] = self._one.validate_python(record)
-            except ValidationError as error:
-                bad[index] = _faults(error, index)
+        for index, each in enumerate(_listed(_parsed(body))):
+            record, wrong = self._judged(each, index)
+            if wrong:
+                bad[index] = wrong
+            else:
+                good[index] = record
         return good, bad
 
-    @staticmethod
-    def _taken(adapter: TypeAdapter[Any], body: bytes) -> Any:
+    def _good(self, given: Any) -> Record:
+        record, wrong = self._judged(given)
+        if wrong:
+            raise _unusable(wrong)
+        return record
+
+    def _judged(self, given: Any, *within: int) -> tuple[Record, list[At]]:
+        """A record, and what is wrong with it."""
+        strange = [name for name in given if name not in self._names] if isinstance(given, dict) else []
+        if len(strange) > _MOST_STRANGE:
+            return {}, [{"pointer": pointer(*within, each), "detail": _STRANGE} for each in strange[:_MOST_STRANGE]]
         try:
-            return adapter.validate_json(body)
+            return self._one.validate_python(given), []
         except ValidationError as error:
-            raise _refused(error) from None
+            return {}, _faults(error, *within)
 
     def described(self, ref: str) -> dict[str, Any]:
         """Its JSON schema, `$defs` under `ref`."""
@@ -154,10 +185,22 @@ def _time(value: Any) -> int:
     return taken
 
 
-def _refused(error: ValidationError) -> Refused:
-    if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
-        return Refused(400, "malformed", "the body is not JSON")
-    return Refused(422, "invalid", "the body cannot be used", _faults(error))
+def _parsed(body: bytes) -> Any:
+    try:
+        return from_json(body)  # takes NaN, of which the field is then told
+    except ValueError:
+        raise Refused(400, "malformed", "the body is not JSON") from None
+
+
+def _listed(given: Any) -> list[Any]:
+    try:
+        return _LIST.validate_python(given)
+    except ValidationError as error:
+        raise _unusable(_faults(error)) from None
+
+
+def _unusable(faults: Sequence[At]) -> Refused:
+    return Refused(422, "invalid", "the body cannot be used", faults)
 
 
 def _faults(error: ValidationError, *within: int) -> list[At]:

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from threadpoolctl import threadpool_limits
 
+from consumer.api.connection import Connection
 from consumer.errors import ConfigurationError
 from consumer.logs import get_logger
 
@@ -45,7 +46,7 @@ def serve(app: ASGIApp, listening: socket.socket, stop: threading.Event) -> None
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from samples import examples, transaction
 from served import Api, serving
 
+from consumer.api import bodies, connection
 from consumer.api.bodies import plain_transaction
 from consumer.api.openapi import EXAMPLES, OUTCOME, TRANSACTION, shapes
 from consumer.api.problems import Refused
@@ -134,6 +136,30 @@ def test_what_the_api_takes_is_what_the_contract_of_the_event_takes(changes: dic
     assert plain_transaction(body, LIMITS) is None or accepted, "what is plain is good"
     if "currency" not in changes:  # scoring does not look at it; an event with a wrong one is no event
         assert accepted == good
+
+
+STRANGE = {f"strange-{number}": 1 for number in range(50_000)}
+
+
+@pytest.mark.parametrize("record", [STRANGE, transaction() | STRANGE, {}, 1])
+@pytest.mark.parametrize("many", [False, True])
+def test_a_hostile_body_costs_no_more_than_the_faults_that_are_named(
+    monkeypatch: pytest.MonkeyPatch, record: object, many: bool
+) -> None:
+    """50,000 faults took seconds to name, and nobody else was answered meanwhile."""
+    found, faults = [], bodies._faults
+
+    def counting(error: ValidationError, *within: int) -> list[dict[str, str]]:
+        found.append(error.error_count())
+        return faults(error, *within)
+
+    monkeypatch.setattr(bodies, "_faults", counting)
+    body = json.dumps(([record] * (3 if record is STRANGE else 1000)) if many else record).encode()
+    with pytest.raises(Refused) as refused:
+        SHAPES[TRANSACTION].one_or_many(body)
+    assert refused.value.status == 422
+    assert refused.value.errors
+    assert sum(found) <= 200
 
 
 def test_an_outcome_is_held_to_its_contract(api: Api) -> None:
@@ -315,6 +341,64 @@ def test_a_body_without_an_end_is_refused_when_it_is_too_large(api: Api) -> None
     sent, answer = sent_raw(api, "Transfer-Encoding: chunked\r\n", iter([chunk] * 1600))
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert sent < most + 20 * 2**20
+
+
+def told_raw(api: Api, sent: bytes) -> bytes:
+    """All of the answer to bytes as they are, to the end of the connection."""
+    parts = urlsplit(api.url)
+    told = b""
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as wire:
+        wire.sendall(sent)
+        while more := wire.recv(65_536):
+            told += more
+    return told
+
+
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def too_long(begun: bytes, more: bytes) -> bytes:
+    """One byte more than a head may have: the answer comes when all is read."""
+    return (begun + more * connection.MOST_HEAD_BYTES)[: connection.MOST_HEAD_BYTES + 1]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "name"),
+    [
+        (too_long(GET + b"X: ", b"x"), 431, "head-too-large"),
+        (too_long(GET, b"X: y\r\n"), 431, "head-too-large"),
+        (too_long(b"GET /", b"x"), 431, "head-too-large"),
+        (b"nonsense\r\n\r\n", 400, "malformed"),
+        (b"GET /v1/predictions/\xff HTTP/1.1\r\n\r\n", 400, "malformed"),
+        (too_long(POST + b"0\r\n", b"X: y\r\n"), 431, "head-too-large"),
+    ],
+    ids=["one header", "many headers", "path", "no HTTP", "no ASCII", "trailers"],
+)
+def test_a_head_without_an_end_or_none_of_http_is_refused(api: Api, sent: bytes, status: int, name: str) -> None:
+    told = told_raw(api, sent)
+    head, _, body = told.rpartition(b"HTTP/1.1 ")[2].partition(b"\r\n\r\n")
+    assert head.startswith(str(status).encode())
+    assert json.loads(body)["type"].endswith(name)
+    assert api.get("/livez", None).status_code == 200
+
+
+def test_a_head_that_does_not_come_ends_the_connection(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
+    for begun in (b"", GET, GET + b"\r\n" + GET):
+        told = told_raw(api, begun)
+        assert told.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+
+
+def test_a_large_body_in_small_pieces_is_read(api: Api) -> None:
+    body = json.dumps([transaction()] * 900).encode()
+    with api.client("score") as client:
+        answer = client.post(
+            "/v1/score",
+            content=(body[at : at + 100] for at in range(0, len(body), 100)),
+            headers={"Content-Type": "application/json"},
+        )
+    assert (answer.status_code, len(answer.json())) == (200, 900)
 
 
 def test_without_tokens_this_machine_alone_is_served_and_not_too_often(history: Settings) -> None:

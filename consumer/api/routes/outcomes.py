@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -13,7 +15,7 @@ from consumer.api.bodies import Record, Shape
 from consumer.api.gate import GatedRoute, needs
 from consumer.api.openapi import OUTCOME, body_of, refusals
 from consumer.api.parts import Parts
-from consumer.api.problems import Fault, Refused
+from consumer.api.problems import At, Fault, Refused
 from consumer.contracts.avro import Decoded
 from consumer.contracts.outcome import columns_from_dicts, refuse_impossible
 
@@ -48,7 +50,14 @@ async def send(request: Request) -> Response:
     """
     parts: Parts = request.app.state.parts
     shape: Shape = request.app.state.shapes[OUTCOME]
-    body = await bodies.read(request)
+    batch, bad = await to_thread.run_sync(_judged, parts, shape, await bodies.read(request))
+    await parts.outcomes.send(batch)
+    told = [{"index": index, "errors": errors} for index, errors in sorted(bad.items())]
+    return said({"accepted": batch.num_rows, "refused": told}, 202)
+
+
+def _judged(parts: Parts, shape: Shape, body: bytes) -> tuple[pa.RecordBatch, dict[int, list[At]]]:
+    """The good ones, and what is wrong with the others, by index. Raises Refused when none is good."""
     many = body.lstrip()[:1] == b"["
     good, bad = shape.each(body) if many else ({0: shape.one(body)}, {})
     checked = _checked(parts, list(good.values()))
@@ -56,13 +65,10 @@ async def send(request: Request) -> Response:
     for each in checked.rejected:
         index = places[each.position]
         bad[index] = [bodies.at_fault(each.reason, *([index] if many else []))]
-    batch = checked.batch
-    if not batch.num_rows:
+    if not checked.batch.num_rows:
         faults = [at for _, found in sorted(bad.items()) for at in found]
         raise Refused(422, "invalid", "no outcome of the body can be used", faults)
-    await parts.outcomes.send(batch)
-    told = [{"index": index, "errors": errors} for index, errors in sorted(bad.items())]
-    return said({"accepted": batch.num_rows, "refused": told}, 202)
+    return checked.batch, bad
 
 
 def _checked(parts: Parts, given: list[Record]) -> Decoded:

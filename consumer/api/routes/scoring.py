@@ -79,11 +79,7 @@ async def score(request: Request) -> Response:
     values = bodies.plain_transaction(body, parts.limits)
     if values is not None and not controller.predictor.guarded_calls:
         return said(controller.advise_plain(values))  # less than it costs to hand it to a thread
-    given = shape(request).one_or_many(body)
-    if isinstance(given, list):
-        return said(await parts.scoring.run(partial(_advise, parts, given)))
-    (one,) = await parts.scoring.run(partial(_advise, parts, [given], many=False))
-    return said(one)
+    return said(await parts.scoring.run(partial(_advise, parts, shape(request), body)))
 
 
 @router.post(
@@ -98,10 +94,7 @@ async def decision(request: Request) -> Response:
     event with `business_decision` as always.
     """
     parts: Parts = request.app.state.parts
-    given = shape(request).one(await bodies.read(request))
-    if not parts.control.known:
-        raise away("the control topic, which says who decides, was not read yet")
-    return said(await parts.scoring.run(partial(_decide, parts, given)))
+    return said(await parts.scoring.run(partial(_decide, parts, shape(request), await bodies.read(request))))
 
 
 def shape(request: Request) -> Shape:
@@ -109,12 +102,18 @@ def shape(request: Request) -> Shape:
     return found
 
 
-def _advise(parts: Parts, given: list[Record], *, many: bool = True) -> list[dict[str, Any]]:
+def _advise(parts: Parts, shape: Shape, body: bytes) -> list[dict[str, Any]] | dict[str, Any]:
     controller: ShadowModeController = parts.controller
-    return controller.advise(_columns(parts, given, many=many))
+    given = shape.one_or_many(body)
+    if isinstance(given, list):
+        return controller.advise(_columns(parts, given, many=True))
+    return controller.advise(_columns(parts, [given], many=False))[0]
 
 
-def _decide(parts: Parts, given: Record) -> dict[str, Any]:
+def _decide(parts: Parts, shape: Shape, body: bytes) -> dict[str, Any]:
+    given = shape.one(body)
+    if not parts.control.known:
+        raise away("the control topic, which says who decides, was not read yet")
     activation = parts.control.newest()
     _columns(parts, [given], many=False)
     stands = parts.controller.score_single(given, activation)
