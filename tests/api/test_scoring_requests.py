@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 from harness import eventually, outcome, read_topic, simulated
-from hypothesis import given
-from hypothesis import strategies as st
-from samples import examples, transaction
+from samples import transaction
 from served import Api
 
 from consumer.clock import utc_now
 from consumer.contracts.control import Control
-from consumer.contracts.transaction import plain_values, transaction_batch
+from consumer.contracts.transaction import transaction_batch
 from consumer.scoring.activation import in_canary
 from consumer.scoring.controller import ShadowModeController
 from consumer.services.control import amend
@@ -46,31 +44,6 @@ def test_a_thousand_at_once_are_a_thousand_one_by_one(api: Api) -> None:
             for name, says in alone.pop("models").items():
                 assert says["score"] == pytest.approx(told["models"][name]["score"], abs=1e-12)
             assert alone == {name: pytest.approx(told[name], abs=1e-12) for name in alone}
-
-
-VALUES = st.fixed_dictionaries(
-    {
-        "amount": st.floats(0, 1e6),
-        "risk_score": st.floats(0, 1),
-        "installment_count": st.integers(1, 24),
-        "customer_tenure_days": st.integers(0, 10_000),
-        "payment_credit_limit": st.floats(0, 1e5),
-        "customer_credit_score_range": st.sampled_from(["poor", "fair", "good", "excellent", "unheard of"]),
-        "customer_verification_level": st.sampled_from(["unverified", "partial", "verified"]),
-        "risk_level": st.sampled_from(["low", "medium", "high", "very_high"]),
-        "device_is_trusted": st.booleans(),
-    }
-)
-
-
-@examples(200)
-@given(VALUES)
-def test_one_plain_transaction_is_a_batch_of_one(controller: ShadowModeController, values: dict[str, Any]) -> None:
-    event = transaction(**values)
-    plain = plain_values(event)
-    assert plain is not None
-    assert [controller.advise_plain(plain)] == controller.advise(transaction_batch([event]))
-    assert controller.rules.decide_plain(plain) == controller.rules.decide(transaction_batch([event])).plain(0)
 
 
 def promote(api: Api, controller: ShadowModeController, mode: str, percent: float | None = None) -> None:
