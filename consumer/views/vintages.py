@@ -10,12 +10,14 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from clickhouse_connect.driver.client import Client
 
 from consumer.champion.rows import APPROVED, bounded, statement
 from consumer.champion.scope import Scope, Snapshot, take_snapshot
 from consumer.contracts.horizons import Horizon, Horizons
 from consumer.evaluation.rates import Rate, rates_of
+from consumer.evaluation.sample import Floats
 from consumer.evaluation.vintages import iso_week, monday
 from consumer.services.clickhouse import errors_named
 
@@ -30,15 +32,21 @@ WHERE artifact_version = {{artifact:String}} AND rule_set_version = {{rules:Stri
   AND feature_spec_version = {{features:String}} AND event_time < {{until:DateTime64(3)}} AND {{ends}}
 GROUP BY week ORDER BY week
 """  # noqa: S608
+_PARTS = 2**52
+"""A weight is 1 or more, so a whole number of such parts, as is its square. Whole numbers have one sum, in whatever
+order threads meet: an answer that has not changed is the same to its last digit.
+"""
+_WHOLE, _WHOLE_SQUARE = f"toInt256(weight * {_PARTS})", f"toInt256(weight * weight * {_PARTS})"
 _OLD_ENOUGH = f"""
 SELECT
-  week, defaulted_by, countIf(approved), countIf(observed), sumIf(weight, observed), sumIf(weight * weight, observed)
+  week, defaulted_by, countIf(approved), countIf(observed),
+  sumIf({_WHOLE}, observed), sumIf({_WHOLE_SQUARE}, observed)
 FROM (
   SELECT
     {_WEEK.format(milliseconds="event_time_ms")} AS week,
     approved,
     approved AND seen AS observed,
-    1 / propensity AS weight,
+    least(1 / propensity, 1e18) AS weight,
     multiIf(
       NOT (observed AND defaulted), 0,
       days_to_resolution > 0, least(intDiv(days_to_resolution + 6, 7), {{last_week:Int64}}),
@@ -177,7 +185,7 @@ class _Counted:
         row_of = {week: row for row, week in enumerate(weeks)}
         shape = (len(weeks), self.last_week + 1)
         self._rows, approved = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._weight, self._squares = np.zeros(shape), np.zeros(shape)
+        self._weight, self._squares = np.zeros(shape, object), np.zeros(shape, object)
         for week, defaulted_by, *figures in found:
             at = row_of[week], defaulted_by
             approved[at], self._rows[at], self._weight[at], self._squares[at] = figures
@@ -189,11 +197,17 @@ class _Counted:
         return rates_of(
             self._rows.sum(1),
             self._rows[:, early].sum(1),
-            self._weight.sum(1),
-            self._weight[:, early].sum(1),
-            self._squares.sum(1),
+            _added(self._weight),
+            _added(self._weight[:, early]),
+            _added(self._squares),
             confidence,
         )
+
+
+def _added(parts: npt.NDArray[np.object_]) -> Floats:
+    """By row, from whole numbers of parts."""
+    added: Floats = (parts.sum(1) / _PARTS).astype(np.float64)
+    return added
 
 
 def _due_until(horizons: Horizons, asked: Snapshot) -> list[Horizon]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from math import fsum
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from history import BEGAN, store_outcomes, transactions
 
 from consumer.champion.dossier import document
 from consumer.champion.evaluate import evaluate_scope, read_terms
+from consumer.champion.rows import APPROVED
 from consumer.champion.scope import Scope
 from consumer.contracts.horizons import FULL_TERM, Horizons
 from consumer.errors import NothingToEvaluate
@@ -110,6 +112,31 @@ def test_shorter_labels_tell_of_weeks_that_are_too_young_for_the_label(history: 
     when_due = vintages(history.client, history.horizons["d28"], MATURE, "v1")
     for course, vintage in zip(found, when_due, strict=True):
         assert asdict(course.cells[3].defaulted) == pytest.approx(asdict(vintage.observed), rel=1e-12)
+
+
+def test_weighted_rates_have_one_value_whatever_order_threads_meet_in(history: History) -> None:
+    """Else an answer that has not changed would have another tag."""
+    client, names = history.client, [row[0] for row in history.client.query("DESCRIBE shadow_scores").result_rows]
+    changed = {
+        "artifact_version": "'weighted'",
+        "prediction_id": "concat(prediction_id, 'w')",
+        "approval_propensity": "0.1 + 0.9 * (cityHash64(transaction_id) % 1000003) / 1000003",
+    }
+    columns = ", ".join(changed.get(name, f"`{name}`") for name in names)
+    client.command(f"INSERT INTO shadow_scores (`{'`, `'.join(names)}`) SELECT {columns} FROM shadow_scores FINAL")
+    rows = client.query(
+        "SELECT toISOWeek(event_time), 1 / approval_propensity, defaulted FROM shadow_scores AS s FINAL "
+        "INNER JOIN (SELECT transaction_id, defaulted FROM outcomes FINAL WHERE label = 'd28' "
+        "AND observed_at <= {at:DateTime64(3)}) AS known "
+        f"USING (transaction_id) WHERE artifact_version = 'weighted' AND {APPROVED}",
+        {"at": MATURE},
+    ).result_rows
+    found = vintages(client, history.horizons["d28"], MATURE, "weighted")
+    for each in found:
+        number = int(each.week[-2:])
+        known = fsum(weight for week, weight, _ in rows if week == number)
+        bad = fsum(weight for week, weight, defaulted in rows if week == number and defaulted)
+        assert each.observed.rate == bad / known
 
 
 def test_nothing_scored_is_told(history: History) -> None:
