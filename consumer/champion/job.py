@@ -33,6 +33,9 @@ class _Basis:
     """What an evaluation rests on: as long as it is the same, so are the figures."""
 
     day: date
+    since: datetime | None
+    until: datetime | None
+    """Bounds of the transactions: the job sets none, who stores an evaluation by hand may."""
     score_ends: dict[int, int]
     outcome_ends: dict[int, int]
     policy_sha256: str
@@ -124,23 +127,36 @@ class EvaluateJob:
         terms = self._terms
         registered = registered_at(client, terms.policy_sha256)
         return _Basis(
-            day, scores, outcomes, terms.policy_sha256, registered, terms.horizons_sha256, terms.artifact_sha256
+            day,
+            None,
+            None,
+            scores,
+            outcomes,
+            terms.policy_sha256,
+            registered,
+            terms.horizons_sha256,
+            terms.artifact_sha256,
         )
 
 
 def _basis_of(told: Mapping[str, Any]) -> _Basis:
     """Of a stored evaluation."""
-    data, terms = told["data"], told["terms"]
-    registered = terms["policy_registered_at"]
+    question, data, terms = told["question"], told["data"], told["terms"]
     return _Basis(
-        datetime.fromisoformat(told["question"]["as_of"]).date(),
+        datetime.fromisoformat(question["as_of"]).date(),
+        _time(question["since"]),
+        _time(question["until"]),
         {int(partition): end for partition, end in data["score_ends"].items()},
         {int(partition): end for partition, end in data["outcome_ends"].items()},
         terms["policy_sha256"],
-        registered and datetime.fromisoformat(registered),
+        _time(terms["policy_registered_at"]),
         terms["horizons_sha256"],
         terms["artifact_sha256"],
     )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def evaluation_series(told: Mapping[str, Any] | None) -> Mapping[str, Iterable[tuple[Labels, float]]]:

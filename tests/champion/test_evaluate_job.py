@@ -106,6 +106,18 @@ def test_it_stores_and_shows_and_evaluates_again_only_when_something_is_new(
     assert_shows(shown(anew.metrics), second.document)
 
 
+def test_an_evaluation_of_a_part_of_the_transactions_is_not_taken_for_its_own(filled: Settings, client: Client) -> None:
+    whole, before = evaluations.newest(client, "v1", "d28", utc_now()), stored(client)
+    assert whole is not None
+    asked = whole.document["question"] | {"since": f"{BEGAN}T00:00:00+00:00", "as_of": utc_now().isoformat()}
+    evaluations.store(client, whole.document | {"question": asked, "made_at": utc_now().isoformat()})
+    assert EvaluateJob(filled).once()
+    assert stored(client) == before + 2
+    newest = evaluations.newest(client, "v1", "d28", utc_now())
+    assert newest is not None
+    assert newest.listed.since is None
+
+
 def assert_shows(series: dict[tuple[str, ...], float], told: dict[str, Any]) -> None:
     figures = told["evaluation"]["scorers"]
     assert set(figures) == {"rules", "ridge", "logistic", "elastic", "ensemble"}
