@@ -39,6 +39,7 @@ def pick() -> Choice:
         day: date | None = st.date_input(
             "As known on",
             value=None,
+            max_value=utc_now().date(),
             format="YYYY-MM-DD",
             key="as_of",
             bind="query-params",

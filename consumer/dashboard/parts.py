@@ -12,7 +12,7 @@ from consumer.champion.evaluations import Stored
 from consumer.champion.report.wording import headline
 from consumer.dashboard import captions, data
 from consumer.dashboard.choice import Choice
-from consumer.errors import BnplError
+from consumer.errors import BnplError, NothingToEvaluate
 
 RETRY_SECONDS, PART_RETRY_SECONDS = 5, 30
 _AWAY = "something is away"
@@ -28,19 +28,24 @@ def evaluation(choice: Choice) -> Stored | None:
             f"makes one: `{choice.command}`. While `bnpl-shadow evaluate --every` runs, there is one of now."
         )
         return None
-    st.caption(captions.of_evaluation(found.document))
+    told = found.document
+    st.caption(captions.of_evaluation(told))
+    if reasons := captions.unsettled(told):
+        st.warning(f"Not settled: {'; '.join(reasons)}.")
+    if (older := (choice.as_of - found.listed.as_of).days) > 0:
+        st.warning(f"The newest that is stored is {older} days older than was asked. `{choice.command}` makes another.")
+    if others := told["data"]["rows_of_other_rules"]:
+        st.info(f"{others:,} transactions that were scored under other rules or features are not in it.")
     return found
 
 
 def standing(told: Mapping[str, Any]) -> None:
-    """What an evaluation comes to, and why it is not the last word where it is not."""
+    """What an evaluation comes to."""
     first, *others = headline(dict(told))
     if told["recommendation"]["promote"]:
         st.success(first)
     else:
         st.info(first)
-    if reasons := captions.unsettled(told):
-        st.warning(f"Not settled: {'; '.join(reasons)}.")
     with st.expander("The verdicts, with their reasons"):
         for each in others:
             st.markdown(f"- {each}")
@@ -51,6 +56,8 @@ def may_be_away(what: str) -> Iterator[None]:
     """A part of a page that says what is missing where its source does not answer; the rest of the page goes on."""
     try:
         yield
+    except NothingToEvaluate as nothing:
+        st.info(str(nothing))
     except BnplError as error:
         away(error, what)
         st.session_state[_AWAY] = True

@@ -19,7 +19,7 @@ from consumer.dashboard.screens import (
     rules_against_models,
     vintages,
 )
-from consumer.errors import BnplError
+from consumer.errors import BnplError, NothingToEvaluate
 
 PAGES: dict[str, tuple[str, Callable[[Choice], None]]] = {
     # address: (title, what draws it)
@@ -39,17 +39,20 @@ def run() -> None:
     st.set_page_config(page_title="BNPL shadow scoring", layout="wide")
     choice = pick()  # here and not in a page, so that it stays from page to page
     pages = [
-        st.Page(partial(_draw, title, show, choice), title=title, url_path=address, default=address == "live")
+        st.Page(partial(draw, title, show, choice), title=title, url_path=address, default=address == "live")
         for address, (title, show) in PAGES.items()
     ]
     st.navigation(pages, expanded=True).run()
 
 
-def _draw(title: str, show: Callable[[Choice], None], choice: Choice) -> None:
+def draw(title: str, show: Callable[[Choice], None], choice: Choice) -> None:
+    """One page, also where something that it needs is away."""
     st.title(title)
     parts.anything_away()  # what another page was told is past
     try:
         show(choice)
+    except NothingToEvaluate as nothing:
+        st.info(str(nothing))
     except BnplError as error:
         parts.away(error, "This page")
         parts.ask_again(parts.RETRY_SECONDS)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from clickhouse_connect.driver.client import Client
 
+from consumer.errors import NothingToEvaluate
 from consumer.evaluation.money import Economics
 from consumer.evaluation.outcomes import quantile
 from consumer.evaluation.rates import Rate, rates_of
@@ -131,10 +132,14 @@ class Thresholds:
 
 def read_thresholds(client: Client, told: Document, scored: Scored) -> Thresholds:
     """The bands at every share, exact to the row: the buckets say which rows lie above, and of the one bucket in which
-    a band ends the rows themselves are read. Raises ClickHouseUnavailable or Fatal.
+    a band ends the rows themselves are read.
+
+    Raises NothingToEvaluate when no outcome is known of any row, ClickHouseUnavailable or Fatal.
     """
     by_flag = _by_flag(scored)
     weight = float(scored.total[_WEIGHT])
+    if not weight:
+        raise NothingToEvaluate("no outcome of the evaluated transactions is known yet, so no share of them can be cut")
     own_high, own_low = (float(by_flag[name][_WEIGHT]) for name in ("high", "low"))
     shares = _shares(own_high / weight, own_low / weight)
     targets = np.array(shares) * weight

@@ -85,6 +85,8 @@ class Cell:
     label: str
     """Whose outcomes it is of: the label that is due first at or after that time."""
     defaulted: Rate
+    coverage: float | None
+    """share of the old enough whose outcome is known"""
     mature: bool
     """the whole week is old enough for that label"""
 
@@ -119,11 +121,11 @@ def vintages(
             approved=approved,
             old_enough=old_enough,
             observed=rate,
-            coverage=rate.rows / old_enough if old_enough else None,
+            coverage=coverage,
             mature=_mature(week, snapshot),
         )
-        for (week, (transactions, approved)), old_enough, rate in zip(
-            weeks.items(), counted.approved.tolist(), observed, strict=True
+        for (week, (transactions, approved)), old_enough, rate, coverage in zip(
+            weeks.items(), counted.approved.tolist(), observed, counted.coverage, strict=True
         )
     ]
 
@@ -145,18 +147,18 @@ def weeks_since_origination(
     weeks = _originated(client, asked)
     looks = [replace(asked, horizon=each) for each in _due_until(horizons, asked)]
     counted = [_Counted(client, each, list(weeks)) for each in looks]
-    columns: list[tuple[int, Snapshot, list[Rate]]] = []
+    columns: list[tuple[int, Snapshot, list[Rate], list[float | None]]] = []
     for since in range(1, counted[-1].last_week + 1):
         at = next(at for at, each in enumerate(counted) if each.last_week >= since)
-        columns.append((since, looks[at], counted[at].rates(since, confidence)))
+        columns.append((since, looks[at], counted[at].rates(since, confidence), counted[at].coverage))
     return [
         Course(
             week=iso_week(week),
             begins=monday(week).date(),
             approved=approved,
             cells=[
-                Cell(since, look.horizon.label, defaulted[row], _mature(week, look))
-                for since, look, defaulted in columns
+                Cell(since, look.horizon.label, defaulted[row], coverage[row], _mature(week, look))
+                for since, look, defaulted, coverage in columns
             ],
         )
         for row, (week, (_, approved)) in enumerate(weeks.items())
@@ -190,6 +192,12 @@ class _Counted:
             at = row_of[week], defaulted_by
             approved[at], self._rows[at], self._weight[at], self._squares[at] = figures
         self.approved = approved.sum(1)
+
+    @property
+    def coverage(self) -> list[float | None]:
+        """Of each week; None where nothing is old enough."""
+        known = self._rows.sum(1).tolist()
+        return [seen / old if old else None for seen, old in zip(known, self.approved.tolist(), strict=True)]
 
     def rates(self, since: int, confidence: float) -> list[Rate]:
         """Of each week: defaulted within so many weeks. Column 0 holds what did not."""

@@ -6,16 +6,19 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM, FIRST_ROW, NO_BROWSER, PATIENCE_MS, address_of, chromium, drawn, photograph, table
-from evaluated_past import Past
+from evaluated_past import FIRST, MATURE, Past
 from harness import Commands
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 
 from consumer.champion.report.wording import interval, number, ratio
+from consumer.clock import utc_now
 from consumer.dashboard.shell import PAGES
 from consumer.system.faults.proxy import Proxy, behaving
 from consumer.views.buckets import read_buckets
@@ -84,6 +87,9 @@ def test_every_page_opens_on_real_data(site: Site, pictures: Path, address: str)
         expect(page.get_by_text(re.compile(r"^n = [\d,]+ evaluated transactions")).first).to_be_visible()
     charts = page.locator("[data-testid=stVegaLiteChart]").all()
     assert all((chart.get_attribute("aria-label") or "").strip() for chart in charts)
+    levels = page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(each => Number(each.tagName[1]))")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels)), f"headings skip a level: {levels}"
     photograph(page, pictures / f"{address}.png")
 
 
@@ -143,6 +149,29 @@ def test_the_day_is_in_the_address_and_what_is_not_settled_says_so(site: Site) -
     expect(
         page.get_by_text("bnpl-shadow evaluate --artifact v1 --label d28 --as-of 2026-07-20 --store")
     ).to_be_visible()
+
+
+def test_what_is_older_than_was_asked_says_so_and_nothing_later_is_shown(site: Site, past: Past) -> None:
+    page = site.visit(f"models?as_of={MATURE + timedelta(days=10):%Y-%m-%d}")
+    expect(page.get_by_text("The newest that is stored is 10 days older than was asked")).to_be_visible()
+    example = next(iter(past.told["examples"].values()))["transaction_id"]
+    page = site.visit(f"disagreements?transaction={example}&as_of={FIRST:%Y-%m-%d}")
+    expect(page.get_by_text(f"{example} is not of before the chosen day")).to_be_visible()
+
+
+def test_defaults_against_scores_are_of_the_chosen_day_also_where_its_week_had_no_traffic(site: Site) -> None:
+    page = site.visit("drift")
+    expect(page.get_by_text("Nothing can be judged in this week")).to_be_visible()
+    expect(
+        page.get_by_text(f"full term, as known on {utc_now():%Y-%m-%d}; young weeks hold short plans")
+    ).to_be_visible()
+
+
+@pytest.mark.parametrize("given", ["as_of=2999-01-01", "as_of=1066-10-14", "as_of=*&label=**&artifact=../../etc"])
+def test_an_address_that_makes_no_sense_is_as_none(site: Site, given: str) -> None:
+    page = site.visit(f"vintages?{given}")
+    expect(page.locator(_ERRORS)).to_have_count(0)
+    expect(page.get_by_text("label d28 as known on").first).to_contain_text(f"{utc_now():%Y-%m-%d}")
 
 
 def test_one_transaction_is_followed_from_the_ledger(site: Site, past: Past) -> None:

@@ -27,7 +27,7 @@ def show(choice: Choice) -> None:
 
 
 def _stored(choice: Choice) -> None:
-    st.subheader("Stored scores")
+    st.header("Stored scores")
     rows = [
         {
             "models": each.artifact_version,
@@ -48,7 +48,7 @@ def _stored(choice: Choice) -> None:
 
 
 def _failed(choice: Choice) -> None:
-    st.subheader("Scores that models did not give")
+    st.header("Scores that models did not give")
     found = data.failed_scores(choice.as_of)
     if not found:
         st.markdown("None: every model scored every stored transaction.")
@@ -68,7 +68,7 @@ def _failed(choice: Choice) -> None:
 
 
 def _dead_letters() -> None:
-    st.subheader("Dead letters")
+    st.header("Dead letters")
     found = data.dead_letters(_LETTER_DAYS)
     if not found.kinds:
         st.markdown(f"None in {found.topic} in the last {_LETTER_DAYS} days.")
@@ -102,7 +102,7 @@ def _dead_letters() -> None:
 
 
 def _outcomes() -> None:
-    st.subheader("Outcomes and their transactions")
+    st.header("Outcomes and their transactions")
     rows = [
         {
             "label": each.label,
@@ -125,7 +125,7 @@ def _outcomes() -> None:
 
 
 def _unknown(choice: Choice) -> None:
-    st.subheader("Categories that training did not have")
+    st.header("Categories that training did not have")
     found = data.drift(choice.artifact, choice.as_of.date()).unseen
     if not found:
         st.markdown("None was counted before the chosen day.")
@@ -146,7 +146,7 @@ def _unknown(choice: Choice) -> None:
 
 @st.fragment
 def _reconcile() -> None:
-    st.subheader("Reconcile")
+    st.header("Reconcile")
     st.caption(
         "Compares topics and table by identity. It reads all of them for the time that is asked, and moves nothing."
     )

@@ -25,7 +25,7 @@ def show(choice: Choice) -> None:
         _ledger(found.document)
         _agreement(found.document)
         _alone(found)
-    st.subheader("One transaction")
+    st.header("One transaction")
     asked = st.text_input(
         "Transaction id",
         key="transaction",
@@ -37,7 +37,7 @@ def show(choice: Choice) -> None:
 
 
 def _ledger(told: Mapping[str, Any]) -> None:
-    st.subheader("Flagged by exactly one model")
+    st.header("Flagged by exactly one model")
     rows = [
         {
             "model": each["model"],
@@ -48,6 +48,9 @@ def _ledger(told: Mapping[str, Any]) -> None:
         }
         for each in told["evaluation"]["disagreements"]
     ]
+    if not rows:
+        st.info("No model could be compared.")
+        return
     captions.table(rows, "model")
     st.caption(f"At the rules' share. {captions.of_evaluation(told)}")
 
@@ -63,6 +66,9 @@ def _agreement(told: Mapping[str, Any]) -> None:
             }
             for each in told["evaluation"]["agreements"]
         ]
+        if not rows:
+            st.info("There are no two models to compare.")
+            return
         captions.table(rows, "pair")
         st.caption(f"Without intervals: for looking, not for deciding. {captions.of_evaluation(told)}")
 
@@ -131,6 +137,9 @@ def _one(transaction_id: str, choice: Choice, found: Stored | None) -> None:
         )
         return
     row = prediction.row
+    if prediction.recorded["event_time"] >= choice.as_of and not choice.is_now:
+        st.info(f"{captions.plain(transaction_id)} is not of before the chosen day.")
+        return
     why = captions.plain(", ".join(row["reason_codes"]) or "no reason")
     st.markdown(
         f"**{captions.plain(transaction_id)}**, {row['event_time']:%Y-%m-%d %H:%M} UTC: amount "
@@ -200,7 +209,7 @@ def _outcomes(transaction_id: str, choice: Choice) -> None:
 
 
 def _reasons(prediction: Prediction, trace: Trace) -> None:
-    st.subheader("What made its scores")
+    st.header("What made its scores")
     again = prediction.recomputed
     if again is None:
         away = "; ".join(trace.away.values())

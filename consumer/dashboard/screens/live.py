@@ -38,7 +38,7 @@ def _services() -> None:
 
 
 def _lag(watches: list[LagWatch]) -> None:
-    st.subheader("Lag")
+    st.header("Lag")
     rows = [_lag_row(each.report) for each in watches]
     captions.table(rows, "group")
     failed = [each.report.failed for each in watches if each.report.failed]
@@ -69,7 +69,7 @@ def _scored() -> None:
         st.info("Nothing is stored yet. `bnpl-shadow produce FILE` sends transactions, score and sink do the rest.")
         return
     live, newest = found.live, found.newest
-    st.subheader("Scored")
+    st.header("Scored")
     ago = (utc_now() - newest.scored_at).total_seconds()
     first, second, third, fourth = st.columns(4)
     first.metric(f"Events a second, last {_RATE_SECONDS} s", number(live.rate(_RATE_SECONDS), 1))
@@ -151,7 +151,7 @@ def _score_table(live: Live) -> None:
         }
         for each in live.scores
     ]
-    st.subheader("Scores")
+    st.header("Scores")
     captions.table(rows, "model")
     st.caption(
         f"n = {live.events:,} events, {live.since:%H:%M:%S} to {live.until:%H:%M:%S} UTC. Flagged: at the threshold "

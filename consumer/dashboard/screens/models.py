@@ -25,19 +25,20 @@ def show(choice: Choice) -> None:
     told = found.document
     parts.standing(told)
     style = charts.Style(list(told["evaluation"]["scorers"]))
-    st.subheader("Leaderboard")
+    st.header("Leaderboard")
     _leaderboard(told, style)
-    curves = data.curves(found)
     left, right = st.columns(2)
     with left:
-        _roc(curves.roc, told, style)
-    with right:
         _lift(told, style)
-    left, right = st.columns(2)
-    with left:
-        _calibration(told, style)
     with right:
-        _distribution(curves.distributions, told)
+        _calibration(told, style)
+    with parts.may_be_away("What is counted from its rows"):
+        curves = data.curves(found)
+        left, right = st.columns(2)
+        with left:
+            _roc(curves.roc, told, style)
+        with right:
+            _distribution(curves.distributions, told)
 
 
 def _leaderboard(told: Told, style: charts.Style) -> None:
@@ -104,7 +105,7 @@ def _observed_expected(calibration: Told | None) -> str:
 
 
 def _roc(curves: list[Roc], told: Told, style: charts.Style) -> None:
-    st.subheader("ROC")
+    st.header("ROC")
     if not curves:
         st.info("No curve: all evaluated transactions defaulted, or none did.")
         return
@@ -133,7 +134,7 @@ def _roc(curves: list[Roc], told: Told, style: charts.Style) -> None:
 
 
 def _lift(told: Told, style: charts.Style) -> None:
-    st.subheader("Lift")
+    st.header("Lift")
     frame = pd.DataFrame(
         [
             {
@@ -173,7 +174,7 @@ def _lift(told: Told, style: charts.Style) -> None:
 
 
 def _calibration(told: Told, style: charts.Style) -> None:
-    st.subheader("Calibration")
+    st.header("Calibration")
     frame = pd.DataFrame(
         [
             {
@@ -209,7 +210,7 @@ def _calibration(told: Told, style: charts.Style) -> None:
 
 
 def _distribution(found: list[Distribution], told: Told) -> None:
-    st.subheader("Score distribution")
+    st.header("Score distribution")
     names = [each.scorer for each in found]
     champion = told["terms"]["policy"]["champion"]
     chosen = st.selectbox("Scorer", names, names.index(champion) if champion in names else 0, key="distribution_of")

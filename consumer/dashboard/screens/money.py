@@ -19,16 +19,16 @@ from consumer.views.thresholds import Thresholds
 def show(choice: Choice) -> None:
     found = parts.evaluation(choice)
     if found is not None:
-        for reason in captions.unsettled(found.document):
-            st.warning(f"Not settled: {reason}.")
-        _policies(found, data.curves(found).thresholds)
-        _sensitivity(found.document)
+        policies = st.container()
+        _sensitivity(found.document)  # needs no counting, so it stands while that takes place
+        with policies, parts.may_be_away("What each would have earned"):
+            _policies(found, data.curves(found).thresholds)
     _as_stored(choice)
 
 
 @st.fragment
 def _policies(found: Stored, thresholds: Thresholds) -> None:
-    st.subheader("Had each declined what it flags")
+    st.header("Had each declined what it flags")
     given = thresholds.economics
     left, right = st.columns(2)
     margin = left.number_input(
@@ -78,7 +78,7 @@ def _policies(found: Stored, thresholds: Thresholds) -> None:
 
 
 def _sensitivity(told: Mapping[str, Any]) -> None:
-    st.subheader("Sensitivity")
+    st.header("Sensitivity")
     scorers = told["evaluation"]["scorers"]
     rows = []
     for at, scenario in enumerate(scorers["rules"]["money"]["sensitivity"]):
@@ -93,7 +93,7 @@ def _sensitivity(told: Mapping[str, Any]) -> None:
 
 
 def _as_stored(choice: Choice) -> None:
-    st.subheader("Column opportunity_cost of shadow_predictions")
+    st.header("Column opportunity_cost of shadow_predictions")
     found = data.opportunities(choice.artifact, choice.as_of)
     if not found:
         st.info(f"Nothing was scored by models {choice.artifact}.")

@@ -20,10 +20,7 @@ def show(choice: Choice) -> None:
     found = parts.evaluation(choice)
     if found is None:
         return
-    for reason in captions.unsettled(found.document):
-        st.warning(f"Not settled: {reason}.")
-    thresholds = data.curves(found).thresholds
-    _at_share(found, thresholds)
+    _at_share(found, data.curves(found).thresholds)
 
 
 @st.fragment
@@ -43,15 +40,15 @@ def _at_share(found: Stored, thresholds: Thresholds) -> None:
     st.caption(f"{_how(thresholds, place)} {captions.of_evaluation(told)}")
     left, middle, right = st.columns(3)
     with left:
-        st.subheader("Ratio")
+        st.header("Ratio")
         _ratios(at_share, style, told)
     with middle:
-        st.subheader("Lift")
+        st.header("Lift")
         _lifts(at_share, style, told)
     with right:
-        st.subheader("Money")
+        st.header("Money")
         _money(at_share, style, told)
-    st.subheader("Ratio at every share")
+    st.header("Ratio at every share")
     _at_every_share(thresholds, place, style, told)
 
 

@@ -9,18 +9,13 @@ import streamlit as st
 from consumer.champion.report.wording import percent
 from consumer.dashboard import captions, charts, data
 from consumer.dashboard.choice import Choice
-from consumer.errors import NothingToEvaluate
-from consumer.views.vintages import Course, Vintage
+from consumer.views.vintages import Cell, Course, Vintage
 
 _SETTLED, _OPEN = "settled", "not settled: will change"
 
 
 def show(choice: Choice) -> None:
-    try:
-        weeks = data.vintages(choice.artifact, choice.label, choice.as_of)
-    except NothingToEvaluate as nothing:
-        st.info(str(nothing))
-        return
+    weeks = data.vintages(choice.artifact, choice.label, choice.as_of)
     settled = sum(_is_settled(each) for each in weeks)
     st.caption(
         f"n = {sum(each.transactions for each in weeks):,} transactions of {len(weeks)} ISO weeks (UTC), {settled} "
@@ -37,12 +32,12 @@ def show(choice: Choice) -> None:
     _courses(data.courses(choice.artifact, choice.label, choice.as_of), choice)
 
 
-def _is_settled(week: Vintage) -> bool:
-    return week.mature and (week.coverage or 0) >= data.policy().minimum_coverage
+def _is_settled(each: Vintage | Cell) -> bool:
+    return each.mature and (each.coverage or 0) >= data.policy().minimum_coverage
 
 
 def _weeks(weeks: list[Vintage], choice: Choice) -> None:
-    st.subheader("Default rate by week of origination")
+    st.header("Default rate by week of origination")
     frame = pd.DataFrame(
         [
             {
@@ -115,18 +110,19 @@ def _rates(frame: pd.DataFrame) -> charts.Drawn:
 
 
 def _courses(courses: list[Course], choice: Choice) -> None:
-    st.subheader("Defaulted by weeks since the transaction")
+    st.header("Defaulted by weeks since the transaction")
     frame = pd.DataFrame(
         [
             {
                 "week": course.week,
                 "since": cell.weeks_since,
-                "state": _SETTLED if cell.mature else _OPEN,
+                "state": _SETTLED if _is_settled(cell) else _OPEN,
                 "rate": cell.defaulted.rate,
                 "low": cell.defaulted.interval_low,
                 "high": cell.defaulted.interval_high,
                 "observed": cell.defaulted.rows,
                 "defaults": cell.defaulted.defaults,
+                "coverage": cell.coverage,
                 "label": cell.label,
             }
             for course in courses
@@ -153,7 +149,7 @@ def _courses(courses: list[Course], choice: Choice) -> None:
         ),
         young.mark_rect(color=charts.MUTED, opacity=0.35),
         settled.mark_text(fontSize=11).encode(text=alt.Text("rate:Q", format=".1%"), color=ink),
-        young.mark_text(fontSize=11, fontStyle="italic", color=charts.MUTED).encode(
+        young.mark_text(fontSize=11, fontStyle="italic", color=charts.palette()[0]).encode(
             text=alt.Text("rate:Q", format=".1%")
         ),
     )
@@ -162,7 +158,7 @@ def _courses(courses: list[Course], choice: Choice) -> None:
         "Share defaulted by week of origination and weeks since the transaction; cells that will change are grey",
         "Of the transactions of a week whose outcome is known (n, defaults and 95% intervals in the table), as "
         f"known on {choice.as_of:%Y-%m-%d %H:%M} UTC. A cell is of the label that is due first at or after that "
-        "time; grey: not the whole week is old enough for that label, and what is known of it leans to what is "
-        "known early.",
+        "time; grey: not the whole week is old enough for that label, or too few of it have an outcome yet, and what "
+        "is known of it leans to what is known early.",
         frame,
     )
