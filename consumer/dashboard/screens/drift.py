@@ -10,7 +10,6 @@ from consumer.champion.report.wording import interval, number, percent
 from consumer.dashboard import captions, charts, data
 from consumer.dashboard.choice import Choice
 from consumer.evaluation.drift.judge import PSI_ALARM, PSI_WARNING, FlagShift, Shift
-from consumer.evaluation.drift.judge import Vintage as Calibrated
 from consumer.services.drift.look import Drift
 
 _STATES = ("ok", "warning", "ALARM")
@@ -22,23 +21,23 @@ _ROW, _AXES = 24, 90
 
 def show(choice: Choice) -> None:
     asked = choice.as_of.date()
-    found = data.drift(choice.artifact, asked)
+    found = as_asked = data.drift(choice.artifact, asked)
     if not found.judged and (newest := data.newest_drift(choice.artifact, asked)):
         st.info(f"Nothing can be judged in the week before {asked}. This is the newest that could be, before {newest}.")
         found = data.drift(choice.artifact, newest)
     st.caption(_caption(found))
     for note in found.notes:
         st.warning(f"{note}." if choice.is_now else note)
-    if not found.judged:
+    if found.judged:
+        worst = _STATES[found.worst]
+        alarms = [name for (_, name), state in found.states.items() if state == found.worst and state]
+        st.markdown(f"Worst state: **{worst}**{' (' + ', '.join(alarms) + ')' if alarms else ''}.")
+        _shifts("Features", found.features, found)
+        _shifts("Scores", found.scores, found)
+        _flags(found.flags, found)
+    else:
         st.info("Nothing can be judged in this week; choose another day in the sidebar.")
-        return
-    worst = _STATES[found.worst]
-    alarms = [name for (_, name), state in found.states.items() if state == found.worst and state]
-    st.markdown(f"Worst state: **{worst}**{' (' + ', '.join(alarms) + ')' if alarms else ''}.")
-    _shifts("Features", found.features, found)
-    _shifts("Scores", found.scores, found)
-    _flags(found.flags, found)
-    _calibrated(found.vintages, found.scores, choice)
+    _calibrated(as_asked)
 
 
 def _caption(found: Drift) -> str:
@@ -50,7 +49,7 @@ def _caption(found: Drift) -> str:
 
 
 def _shifts(title: str, shifts: list[Shift], found: Drift) -> None:
-    st.subheader(title)
+    st.header(title)
     frame = pd.DataFrame(
         [
             {
@@ -107,7 +106,7 @@ def _state(each: Shift | FlagShift) -> str:
 
 
 def _flags(flags: list[FlagShift], found: Drift) -> None:
-    st.subheader("Flags")
+    st.header("Flags")
     rows = [
         {
             "scorer": each.name,
@@ -129,8 +128,9 @@ def _flags(flags: list[FlagShift], found: Drift) -> None:
     )
 
 
-def _calibrated(weeks: list[Calibrated], scores: list[Shift], choice: Choice) -> None:
-    st.subheader("Defaults against scores, by week")
+def _calibrated(found: Drift) -> None:
+    weeks = found.vintages
+    st.header("Defaults against scores, by week")
     if not weeks:
         st.info("No week is old enough for its full term yet.")
         return
@@ -150,7 +150,7 @@ def _calibrated(weeks: list[Calibrated], scores: list[Shift], choice: Choice) ->
         ]
     )
     models = list(dict.fromkeys(frame["scorer"]))
-    style = charts.Style([each.name for each in scores], models)
+    style = charts.Style([each.name for each in found.scores], models)
     last = weeks[-1].week
     x = alt.X("week:O", title="week of origination, its Monday (UTC)", axis=alt.Axis(labelAngle=0))
     drawn = charts.lines(
@@ -162,7 +162,8 @@ def _calibrated(weeks: list[Calibrated], scores: list[Shift], choice: Choice) ->
     charts.show(
         alt.layer(charts.level(1.0), reach, drawn),
         "Defaults over the sum of scores by week, by model; 1 is right",
-        f"n = {rows:,} transactions of {frame['week'].nunique()} weeks, full term, as known on "
-        f"{choice.as_of:%Y-%m-%d}; the newest: {'; '.join(newest)}, 95% (exact Poisson). Numbers are in the table.",
+        f"n = {rows:,} transactions of {frame['week'].nunique()} weeks, full term, as known on {found.as_of}; young "
+        f"weeks hold short plans only, so they are not settled. The newest: {'; '.join(newest)}, 95% (exact Poisson). "
+        "Numbers are in the table.",
         frame,
     )
