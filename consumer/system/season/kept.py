@@ -68,7 +68,8 @@ def settings_of(state_dir: Path) -> dict[str, Any]:
         lines = file.read_text().splitlines()
     except OSError:
         raise ConfigurationError(
-            f"no season was played to its end in {file.parent}: play one by `bnpl-shadow season`"
+            f"no season was played to its end in {file.parent}: play one by `bnpl-shadow season`, or show data of your "
+            "own by `bnpl-shadow run --own`"
         ) from None
     pairs = (shlex.split(line)[1].partition("=") for line in lines)
     return {name.removeprefix("BNPL_").lower(): value for name, _, value in pairs}
