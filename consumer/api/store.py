@@ -57,7 +57,10 @@ class Store:
         return await self._threads.run(partial(self._ask, lambda client: view(client, *args, **named)))
 
     def _ask(self, view: Callable[[Client], T]) -> T:
-        client = self._idle.pop() if self._idle else connect(self._settings)
+        try:
+            client = self._idle.pop()  # asked first whether there is one, another thread may take it in between
+        except IndexError:
+            client = connect(self._settings)
         try:
             found = view(client)
         except BaseException:

@@ -32,8 +32,11 @@ FROM (
 )
 GROUP BY day, name, cell
 """  # noqa: S608
+_PARTS = 2**52
+"""Scores are added up as whole numbers of such parts: their sum is the same in whatever order threads meet."""
 _VINTAGES = f"""
-SELECT toMonday(event_time) AS week, name, count(), countIf(defaulted), sum(assumeNotNull(score))
+SELECT toMonday(event_time) AS week, name, count(), countIf(defaulted),
+    toFloat64(sum(toInt128(assumeNotNull(score) * {_PARTS}))) / {_PARTS}
 FROM (
     SELECT transaction_id, event_time, name, score FROM {SCORES.name} FINAL
     ARRAY JOIN models.name AS name, models.score AS score, models.score_kind AS score_kind

@@ -49,7 +49,8 @@ WHERE artifact_sha256 = {{sha:String}} AND topic_id = {{topic:String}} AND sourc
 AND block = last.1
 """  # noqa: S608
 _BY_DAY = f"""
-SELECT day, name, sumForEach(counts), sum(total), sum(squares) FROM {COUNTS} FINAL
+SELECT day, name, sumForEach(counts), arraySum(arraySort(groupArray(total))), arraySum(arraySort(groupArray(squares)))
+FROM {COUNTS} FINAL
 WHERE artifact_sha256 = {{sha:String}} AND day >= {{first:Date}} AND day < {{after:Date}} AND value = ''
 GROUP BY day, name
 """  # noqa: S608
