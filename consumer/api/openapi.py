@@ -14,6 +14,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
+from consumer.api.answers import AS_OF_HEADER
 from consumer.api.bodies import MOST_RECORDS, Record, Shape
 from consumer.api.gate import SCHEME
 from consumer.api.problems import MEDIA_TYPE, Problem, Refused
@@ -45,6 +46,29 @@ _REASONS = {
     429: "Asked too often: wait for `Retry-After` seconds",
     500: "A fault of the service",
     503: "A part that this needs is away: try again after `Retry-After` seconds",
+}
+_TEXT, _SECONDS = {"type": "string"}, {"type": "integer", "minimum": 1}
+_RETRY = {"Retry-After": {"required": True, "schema": _SECONDS, "description": "Seconds"}}
+_CHALLENGE = {"schema": _TEXT, "description": "RFC 6750"}
+_TAG = {"required": True, "schema": _TEXT, "description": "Of the content: for If-None-Match"}
+_USED = {
+    "schema": {"type": "string", "format": "date-time"},
+    "description": "The time that was used",
+}
+_HEADERS: dict[int, dict[str, Any]] = {
+    200: {"ETag": _TAG, AS_OF_HEADER: _USED},
+    304: {"ETag": _TAG, AS_OF_HEADER: _USED},
+    401: {"WWW-Authenticate": {**_CHALLENGE, "required": True}},
+    403: {"WWW-Authenticate": _CHALLENGE},
+    429: _RETRY,
+    503: _RETRY,
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "schema": _TEXT,
+    "description": "Tags of answers that the client has: 304 when one is still the answer.",
 }
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon.png": "image/png"}
 _POLICY = (
@@ -112,11 +136,14 @@ def refusals(model: Any, *more: int, status: int = 200) -> dict[int | str, dict[
     """`responses` of a route: its model, and a problem document for everything that can go wrong."""
     problem = {"model": Problem, "content": {MEDIA_TYPE: {}}}
     codes = sorted({*_ALWAYS, *more} | ({422} if status == 200 and 415 not in more else set()))
-    found: dict[int | str, dict[str, Any]] = {code: {**problem, "description": _REASONS[code]} for code in codes}
+    found: dict[int | str, dict[str, Any]] = {
+        code: {**problem, "description": _REASONS[code], "headers": _HEADERS.get(code, {})} for code in codes
+    }
     if model is not None:
         found[status] = {"model": model, "description": "The answer"}
-    if status == 200 and 415 not in more:
-        found[304] = {"description": _REASONS[304]}
+        if status == 200 and 415 not in more:
+            found[200]["headers"] = _HEADERS[200]
+            found[304] = {"description": _REASONS[304], "headers": _HEADERS[304]}
     return found
 
 
@@ -137,6 +164,8 @@ def describe(app: FastAPI, known: dict[str, Shape]) -> None:
         }
         for operations in document["paths"].values():
             for operation in operations.values():
+                if "304" in operation["responses"]:
+                    operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
                 for code, response in operation["responses"].items():
                     content = response.get("content", {})
                     if not code.startswith("2") and MEDIA_TYPE in content and "application/json" in content:

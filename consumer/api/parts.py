@@ -80,6 +80,14 @@ class Parts:
         kafka = next((watch.report.failed for watch in self.lags if watch.report.failed), None)
         return {name: why for name, why in (("kafka", kafka), ("clickhouse", self.store.fault)) if why}
 
+    def show_who_decides(self) -> None:
+        """In the metrics, as score processes show it: who has not taken a promotion over is found by it."""
+        if self.control.known:
+            now = self.control.newest()
+            self.metrics.control_revision.set(now.revision)
+            self.metrics.control_info.clear()
+            self.metrics.control_info.labels(now.champion, now.mode).set(1)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follows who decides, lag and ClickHouse while the block runs."""
@@ -99,7 +107,6 @@ def make_parts(settings: Settings) -> Parts:
     """Prove and load the models and everything else. Raises Fatal that names what cannot be used."""
     metrics, controller = Metrics("api"), load_controller(settings)
     control = ControlFollower(settings, controller.predictor.model_set, metrics)
-    metrics.control_revision.set_function(lambda: control.newest().revision if control.known else 0)
     return Parts(
         settings=settings,
         metrics=metrics,

@@ -96,6 +96,10 @@ def test_a_decision_is_the_rules_until_a_promotion_and_after_a_kill(api: Api, co
         assert told["decided_by"] == expected
 
     assert api.get("/v1/models").json()["mode"] == "canary"
+    shown = api.get("/metrics").text
+    assert 'bnpl_control_info{champion="elastic",mode="canary"} 1.0' in shown
+    assert shown.count("bnpl_control_info{") == 1
+    assert f"bnpl_control_revision {api.parts.control.newest().revision}.0" in shown
     assert api.get("/v1/models", params={"as_of": began.isoformat()}).json()["mode"] == "shadow"
     promote(api, controller, "shadow")
     assert api.post("/v1/decision", risky, "score").json()["decided_by"] == "rules"

@@ -104,5 +104,6 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """The closed list of docs/metrics.md."""
     parts: Parts = request.app.state.parts
+    parts.show_who_decides()
     content = await to_thread.run_sync(generate_latest, parts.metrics.registry)
     return Response(content, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})

@@ -67,7 +67,7 @@ class Overview:
 
     @property
     def revisions(self) -> dict[str, int]:
-        """The control record that rules each score process, by its address."""
+        """The control record that rules each process that decides, by its address."""
         return {
             each.look.url: int(each.look.series.total("bnpl_control_revision"))
             for each in self.processes
@@ -76,7 +76,7 @@ class Overview:
 
     @property
     def champions(self) -> list[tuple[str, str]]:
-        """(champion, mode) as the score processes have it: one, where all agree."""
+        """(champion, mode) as the processes that decide have it: one, where all agree."""
         return sorted((champion, mode) for champion, mode in self.by("bnpl_control_info", "champion", "mode"))
 
     @property
