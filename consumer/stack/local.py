@@ -101,12 +101,16 @@ class LocalStack:
             return self._write_addresses()
 
     def stop(self) -> list[str]:
-        """End both, by force when they do not end in 15 s; gives the names of those that ran."""
+        """End both, by force when they do not end in 15 s; gives the names of those that ran.
+
+        An owner leaves alone what another started.
+        """
         atexit.unregister(self.stop)
-        if not self.state_dir.exists():
+        parts = [part for part in self._parts if part.is_child] if self.owned else self._parts
+        if not parts or not self.state_dir.exists():
             return []
         with self._locked():
-            stopped = self._stop(self._parts)
+            stopped = self._stop(parts)
             _address_file(self.state_dir).unlink(missing_ok=True)
             return stopped
 

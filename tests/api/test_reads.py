@@ -20,6 +20,7 @@ from consumer.services.drift.export import load_export
 from consumer.services.drift.look import document as drift_document
 from consumer.services.drift.look import look
 from consumer.settings import Settings
+from consumer.views import predictions
 from consumer.watch.lag import LagReader, topics_by_group
 from consumer.watch.lag_document import document as lag_document
 from consumer.watch.status import LagWindow
@@ -87,6 +88,34 @@ def test_a_row_that_was_written_again_is_on_one_page_only(api: Api) -> None:
     for limit in (11, 1000):
         again = [each["prediction_id"] for each in all_pages(api, limit=limit, **window)]
         assert sorted(again) == sorted(before)
+
+
+def test_a_row_that_is_written_again_while_a_page_is_read_is_not_lost(api: Api) -> None:
+    """Behind the page's last place it would be on the next one; before it, on none."""
+    begin, end = FIRST + timedelta(days=25), FIRST + timedelta(days=26)
+    with clickhouse.connect(api.settings) as client:
+        before = predictions.page(client, utc_now(), begin, end, most=1000).predictions
+        first = before[0]
+        names = ", ".join(f"`{name}`" for name, *_ in client.query("DESCRIBE shadow_scores").result_rows)
+        ask = client.query
+        asked = 0
+
+        def interrupted(*given: Any, **named: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            answer = ask(*given, **named)
+            if asked == 1:
+                client.command(
+                    f"INSERT INTO shadow_scores ({names}) SELECT * REPLACE (shadow_offset + 1 AS shadow_offset) "
+                    "FROM shadow_scores FINAL WHERE prediction_id = {id:String}",
+                    {"id": first.prediction_id},
+                )
+            return answer
+
+        client.query = interrupted  # type: ignore[method-assign]
+        found = predictions.page(client, utc_now(), begin, end, most=1000).predictions
+    assert asked == 2
+    assert sorted(each.prediction_id for each in found) == sorted(each.prediction_id for each in before)
 
 
 @pytest.mark.parametrize("day", [5, 40, 75, 130])

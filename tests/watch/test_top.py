@@ -279,6 +279,8 @@ def test_the_ports_of_the_settings_say_where_services_answer() -> None:
     assert found["drift"] == "http://127.0.0.1:9653"
     assert found["api"] == "http://127.0.0.1:9660"
     assert "sink" not in found
+    for host, url in (("::", "http://[::1]:1"), ("fd00::7", "http://[fd00::7]:1")):
+        assert local_services(Settings(score_metrics_port=1, metrics_host=host))["score"] == url
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "Ctrl-C"])

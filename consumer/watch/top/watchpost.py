@@ -145,7 +145,9 @@ def local_services(settings: Settings) -> dict[str, str]:
 
 def _reached(host: str) -> str:
     """Where to ask a service that listens there."""
-    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 compared
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared
+    host = everywhere.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def _end(look: GroupLook, topic: str) -> int:
