@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import anyio
 from anyio import CapacityLimiter, to_thread
 from clickhouse_connect.driver.client import Client
 
@@ -26,7 +25,9 @@ class Threads:
     """A few threads for one kind of work, each piece of which has so many seconds, the wait for a thread included."""
 
     def __init__(self, count: int, seconds: float, late: Callable[[], Exception]) -> None:
-        """`late` makes what is raised when the time is over; the piece under way is left to its own timeouts."""
+        """`late` makes what is raised when the time is over. The piece under way is left to its own timeouts, and keeps
+        its thread from others: what hangs must not have more and more threads.
+        """
         self._count, self._seconds, self._late = count, seconds, late
         self._limiter: CapacityLimiter | None = None
 
@@ -34,11 +35,28 @@ class Threads:
         """What `work` gives, or raises."""
         if self._limiter is None:  # belongs to the loop that asks
             self._limiter = CapacityLimiter(self._count)
-        try:
-            with anyio.fail_after(self._seconds):
-                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
-        except TimeoutError:
-            raise self._late() from None
+        begun = False
+
+        def begin() -> T:
+            nonlocal begun
+            begun = True
+            return work()
+
+        piece = asyncio.ensure_future(to_thread.run_sync(begin, limiter=self._limiter))
+        done, _ = await asyncio.wait([piece], timeout=self._seconds)
+        if done:
+            return piece.result()
+        if begun:
+            piece.add_done_callback(_pass_over)
+        else:
+            piece.cancel()
+        raise self._late()
+
+
+def _pass_over(piece: asyncio.Future[Any]) -> None:
+    """Nobody waits for it any more, also not for what it raises."""
+    if not piece.cancelled():
+        piece.exception()
 
 
 class Store:
