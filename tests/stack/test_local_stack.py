@@ -109,8 +109,11 @@ def test_a_suspended_part_is_seen(stack: LocalStack) -> None:
 
 
 def test_a_second_owner_of_a_folder_is_refused(stack: LocalStack) -> None:
-    with pytest.raises(StackError, match=rf"in use by a running stack .*pid {stack.kafka.pid}"):
-        LocalStack(stack.state_dir).start(print)
+    refused = pytest.raises(StackError, match=rf"in use by a running stack .*pid {stack.kafka.pid}")
+    with refused, LocalStack(stack.state_dir) as other:
+        other.start(print)
+    assert stack.kafka.answers(timeout_seconds=5), "whoever is refused leaves it running"
+    assert read_addresses(stack.state_dir).clickhouse == stack.clickhouse.address
     assert read_addresses(stack.state_dir).kafka == stack.kafka.address
 
 
