@@ -65,7 +65,7 @@ def run(
     if not services:
         raise click.UsageError("no service is left to run; Kafka and ClickHouse alone are run by `bnpl-shadow up`")
     settings = with_ports(_shown(home, season), services)
-    logs.configure("error", "run")
+    logs.configure("warning", "run")
     interrupt_on_terminate()
     stack = LocalStack(settings.state_dir, kafka_port, clickhouse_port)
     try:

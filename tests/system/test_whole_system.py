@@ -125,6 +125,7 @@ def test_run_scores_what_is_produced_replaces_what_is_killed_and_ends_in_order(
     (score,) = service(folder, "score")
     os.kill(score, signal.SIGKILL)
     eventually(lambda: service(folder, "score") not in ([], [score]), 30, lambda: run.output)
+    assert "starting a service again" in run.output
     send(52)
     eventually(lambda: count() == 1000, 60, lambda: f"{count()} of 1000; {run.output}")
     run.terminate()
