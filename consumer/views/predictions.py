@@ -151,8 +151,8 @@ def page(
 ) -> Page:
     """The first predictions of transactions in [since, until), or those behind `after`, `most` places at a time.
 
-    A row that was written again meanwhile is left out where it was, and found where it is. Raises ClickHouseUnavailable
-    or Fatal.
+    A row that was written again is left out where it was, and found where it is: also when that lies within this page,
+    and happened while it was read. Raises ClickHouseUnavailable or Fatal.
     """
     begins = after or Place(_milliseconds(since) if since else 0, _FIRST, _FIRST)
     asked = {
@@ -170,7 +170,12 @@ def page(
         return Page([], None)
     ids = sorted({row[3] for row in places})
     found = dict(_read(client, _OF_MANY, {"ids": ids, "as_of": as_of}))
-    return Page([found[end] for end in ends if end in found], ends[-1] if len(ends) == most else None)
+    here = sorted(
+        place
+        for place, each in found.items()
+        if begins < place <= ends[-1] and artifact_version in (None, each.artifact_version)
+    )
+    return Page([found[place] for place in here], ends[-1] if len(ends) == most else None)
 
 
 def _read(client: Client, statement: str, asked: dict[str, Any]) -> list[tuple[Place, Prediction]]:

@@ -112,6 +112,7 @@ def test_shorter_labels_tell_of_weeks_that_are_too_young_for_the_label(history: 
     when_due = vintages(history.client, history.horizons["d28"], MATURE, "v1")
     for course, vintage in zip(found, when_due, strict=True):
         assert asdict(course.cells[3].defaulted) == pytest.approx(asdict(vintage.observed), rel=1e-12)
+        assert course.cells[3].coverage == vintage.coverage
 
 
 def test_weighted_rates_have_one_value_whatever_order_threads_meet_in(history: History) -> None:
