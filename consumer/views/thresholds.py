@@ -256,8 +256,8 @@ def _widen(found: Thresholds, scorer: str, figures: dict[str, Any]) -> None:
     """Note how `evaluate`'s errors at the rules' own share compare with those of rows."""
     high, low = found.high[scorer][found.own], found.low[scorer][found.own]
     error = figures["ratio"]["standard_error"]
-    if error is not None:
-        found.ratio_effect[scorer] = error**2 / _log_variance(high, low)
+    if error and (by_rows := _log_variance(high, low)) > 0:  # 0 where all rows of both bands defaulted
+        found.ratio_effect[scorer] = error**2 / by_rows
     top, middle = figures["money"]["interval_high"], figures["money"]["opportunity"]
     by_rows = _money_variance(high, found.total, found.economics)
     if top is not None and 0 < by_rows < math.inf:
