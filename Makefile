@@ -29,7 +29,7 @@ season: setup ## Play six weeks of checkouts and outcomes to a verdict and a pro
 	@$(SHADOW) season
 
 test: setup ## Run the whole test suite on a real Kafka and ClickHouse
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## Check style and types; changes nothing
 	@$(BIN)/ruff check .
