@@ -24,7 +24,7 @@ PICTURES: dict[str, tuple[str, Theme, int, str]] = {
     # file: (address, theme, height in pixels, a text that must be on it)
     "live": ("", "dark", 1010, "Scored"),
     "models": ("models", "light", 1060, "Leaderboard"),
-    "rules-against-models": ("rules-against-models", "light", 1060, "Ratio at every share"),
+    "rules-against-models": ("rules-against-models", "light", 1090, "Ratio at every share"),
     "vintages": ("vintages?as_of=2026-07-20", "light", 1180, "not settled"),
     "disagreements": ("disagreements?alone=elastic", "dark", 1400, "What made its scores"),
 }
