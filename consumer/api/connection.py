@@ -75,8 +75,10 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, refused: Refused) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()  # in the middle of another answer there is no place for this one
-            return
+            if self.cycle.response_started:
+                self.transport.abort()  # in the middle of another answer there is no place for this one
+                return
+            self.cycle.disconnected = True  # nor for what its route would answer after it
         answer = refused.answer
         headers = [*answer.raw_headers, (b"connection", b"close")]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]

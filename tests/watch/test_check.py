@@ -145,7 +145,7 @@ def test_every_fault_stands_in_one_report_with_its_remedy(
         f"topics fault: Kafka has no topic {settings.topic_outcomes}",
         f"topics warning: {few} has 1 partitions, 3 are wanted",
         f"topics fault: {settings.topic_transactions} has cleanup.policy compact, not delete",
-        f"topics warning: {settings.topic_transactions} keeps records 1 h, 336 h are wanted",
+        f"topics warning: {settings.topic_transactions} keeps records 1 h, 2160 h are wanted",
         f"topics warning: {settings.topic_shadow_scores} keeps 1000000 bytes a partition",
         f"topics fault: {settings.topic_shadow_scores} takes 200000 bytes at a time",
         f"topics fault: {settings.topic_dead_letters} takes 1048588 bytes at a time",
