@@ -32,6 +32,7 @@ from consumer.views import vintages as vintages_view
 from consumer.views.buckets import read_buckets
 from consumer.views.scores import Distribution, Roc, distributions, roc_curves
 from consumer.views.thresholds import Thresholds, read_thresholds
+from consumer.watch.lag import topics_by_group
 from consumer.watch.lag_watch import LagWatch
 from consumer.watch.outcomes import LabelCounts, count_outcomes
 from consumer.watch.reconcile.reconcile import Reconciliation, reconcile
@@ -216,10 +217,7 @@ def _stop(watches: list[LagWatch]) -> None:
 def _lag_watches(servers: str) -> list[LagWatch]:
     """At these servers: a local stack may come back on other ports."""
     given = settings().model_copy(update={"kafka_bootstrap_servers": servers})
-    watches = [
-        LagWatch(given, given.score_group, [given.topic_transactions]),
-        LagWatch(given, given.sink_group, [given.topic_shadow_scores, given.topic_outcomes]),
-    ]
+    watches = [LagWatch(given, group, topics) for group, topics in topics_by_group(given).items()]
     for each in watches:
         each.start()
     atexit.register(_stop, watches)

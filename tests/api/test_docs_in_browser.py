@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Request, sync_playwright
+from browsing import CHROMIUM, NO_BROWSER, chromium
+from playwright.sync_api import Request
 from served import Api
 
-CHROMIUM = os.environ.get("BNPL_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install Debian's package chromium")
+@pytest.mark.skipif(not CHROMIUM, reason=NO_BROWSER)
 def test_the_description_is_shown_and_nothing_is_loaded_from_elsewhere(api: Api) -> None:
     asked: list[str] = []
     faults: list[str] = []
@@ -22,8 +19,7 @@ def test_the_description_is_shown_and_nothing_is_loaded_from_elsewhere(api: Api)
         if not request.url.startswith("data:"):
             asked.append(request.url)
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page()
         page.on("request", note)
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -34,7 +30,6 @@ def test_the_description_is_shown_and_nothing_is_loaded_from_elsewhere(api: Api)
         page.locator(".opblock-summary-path", has_text="/v1/score").click()
         page.wait_for_selector(".opblock-description", timeout=60_000)
         example = page.locator(".opblock-body").first.inner_text()
-        browser.close()
     assert len(paths) == 13
     assert "advisory" in example.lower()
     assert faults == []

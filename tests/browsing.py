@@ -1,4 +1,4 @@
-"""Chromium before the dashboard, as a visitor has it."""
+"""Chromium before a page of ours, as a visitor has it."""
 
 from __future__ import annotations
 
