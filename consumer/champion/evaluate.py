@@ -20,6 +20,7 @@ from consumer.champion.rows import Rows, read_rows
 from consumer.champion.scope import Scope, Snapshot, take_snapshot
 from consumer.contracts.horizons import Horizon, Horizons
 from consumer.errors import ArtifactError, NothingToEvaluate
+from consumer.evaluation.curves import Curves, curves
 from consumer.evaluation.evaluate import Evaluation, evaluate
 from consumer.evaluation.looks import look_at, look_week
 from consumer.evaluation.multiplicity import Look
@@ -29,7 +30,7 @@ from consumer.evaluation.vintages import FollowUp
 from consumer.scoring.artifacts import load_model_set
 from consumer.scoring.manifest import read_proven
 from consumer.scoring.predictor import BNPLMultiModelPredictor
-from consumer.services.clickhouse import connect
+from consumer.services.clickhouse import PATIENT_SECONDS, connect
 from consumer.settings import Settings
 
 _WEEK = np.timedelta64(7, "D")
@@ -61,6 +62,8 @@ class Evaluated:
     """From when weeks are counted: what was asked for, or the midnight before the first transaction."""
     policy_registered_at: datetime | None
     evaluation: Evaluation
+    curves: Curves | None
+    """Of the rows that were compared; None when there were none."""
     examples: dict[int, Example]
     """The transactions that the ledger of disagreements names, by their position in the sample."""
     protected: list[ProtectedFeature]
@@ -116,7 +119,7 @@ def _targets(content: bytes, path: Path) -> Targets:
 
 def evaluate_scope(settings: Settings, scope: Scope, terms: Terms, say: Say = lambda *_: None) -> Evaluated:
     """Read and judge what the scope asks for. Raises NothingToEvaluate, ClickHouseUnavailable or Fatal."""
-    with connect(settings) as client:
+    with connect(settings, PATIENT_SECONDS) as client:
         snapshot = take_snapshot(client, scope, terms.horizon)
         return evaluate_snapshot(settings, client, snapshot, terms, say)
 
@@ -137,6 +140,7 @@ def evaluate_snapshot(
     say("evaluating", len(rows.sample))
     earlier = [_look(rows, began, each, terms) for each in terms.policy.looks_at_weeks if each < week]
     found = evaluate(rows.sample, terms.policy, terms.targets, week, earlier=earlier, follow_up=_follow_up(rows))
+    drawn = curves(_compared(rows.sample, found))
     say("explaining", len(rows.sample))
     examples = explain_examples(settings, client, snapshot, rows.sample, found, predictor)
     registered = registered_at(client, terms.policy_sha256)
@@ -146,12 +150,19 @@ def evaluate_snapshot(
         began,
         registered,
         found,
+        drawn,
         examples,
         protected_features(predictor),
         in_force(settings, predictor.model_set),
         rows.declined_with_outcome,
         _digest(rows.sample),
     )
+
+
+def _compared(sample: Sample, found: Evaluation) -> Sample:
+    """The rows and models that `evaluate` compared."""
+    models = tuple(model for model in sample.models if model in found.scorers)
+    return sample.only(sample.evaluable(models), models)
 
 
 def _began(scope: Scope, rows: Rows) -> datetime:

@@ -1,5 +1,7 @@
 """Stored evaluations: what pages, API and gauges show, so that they say what `bnpl-shadow evaluate` said.
 
+Beside each its curves are kept (`evaluation/curves.py`), which are of the same rows and in no dossier.
+
 Append-only. The newest `evaluated_at` of the same artifact version, label and `as_of` counts.
 """
 
@@ -12,10 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 from clickhouse_connect.driver.client import Client
 
 from consumer.champion.dossier import to_bytes
 from consumer.champion.report.wording import headline
+from consumer.errors import Fatal, NothingToEvaluate
+from consumer.evaluation.curves import Curves, Distribution, Roc, Shares
+from consumer.evaluation.plain import plain
 from consumer.services.clickhouse import errors_named
 
 TABLE = "evaluations"
@@ -41,6 +47,11 @@ SELECT {", ".join(_COLUMNS)} FROM {TABLE}
 WHERE ({{artifact:String}} = '' OR artifact_version = {{artifact:String}})
   AND ({{label:String}} = '' OR label = {{label:String}})
 ORDER BY as_of DESC, evaluated_at DESC LIMIT 1 BY artifact_version, label, as_of LIMIT {{most:UInt32}}
+"""  # noqa: S608
+_CURVES = f"""
+SELECT curves FROM {TABLE}
+WHERE artifact_version = {{artifact:String}} AND label = {{label:String}} AND sha256 = {{sha256:String}}
+  AND curves != '' LIMIT 1
 """  # noqa: S608
 
 
@@ -72,13 +83,13 @@ class Stored:
     """As `champion.dossier.document` made it."""
 
 
-def store(client: Client, document: dict[str, Any]) -> Listed:
-    """Add an evaluation (of `champion.dossier.document`). Raises ClickHouseUnavailable or Fatal."""
+def store(client: Client, document: dict[str, Any], curves: Curves | None) -> Listed:
+    """Add an evaluation (of `champion.dossier.document`) and its curves. Raises ClickHouseUnavailable or Fatal."""
     content = to_bytes(document)
     listed = _described(document, hashlib.sha256(content).hexdigest())
-    row = [*(getattr(listed, name) for name in _COLUMNS), content.decode()]
+    row = [*(getattr(listed, name) for name in _COLUMNS), content.decode(), json.dumps(plain(curves))]
     with errors_named():
-        client.insert(TABLE, [row], column_names=[*_COLUMNS, "document"])
+        client.insert(TABLE, [row], column_names=[*_COLUMNS, "document", "curves"])
     return listed
 
 
@@ -91,6 +102,26 @@ def newest(client: Client, artifact_version: str, label: str, as_of: datetime) -
     with errors_named():
         rows = client.query(_NEWEST, asked).result_rows
     return Stored(_listed(rows[0][:-1]), json.loads(rows[0][-1])) if rows else None
+
+
+def curves_of(client: Client, listed: Listed) -> Curves:
+    """The curves of a stored evaluation.
+
+    Raises NothingToEvaluate when no outcome of its transactions was known, ClickHouseUnavailable, or Fatal, also when
+    it was stored without.
+    """
+    asked = {"artifact": listed.artifact_version, "label": listed.label, "sha256": listed.sha256}
+    with errors_named():
+        rows = client.query(_CURVES, asked).result_rows
+    if not rows:
+        raise Fatal(
+            f"the evaluation of {listed.evaluated_at:%Y-%m-%d %H:%M} was stored without curves, by an older version: "
+            "evaluate again with `bnpl-shadow evaluate --store`"
+        )
+    told = json.loads(rows[0][0])
+    if told is None:
+        raise NothingToEvaluate("no outcome of the evaluated transactions is known yet, so none can be drawn")
+    return _drawn(told)
 
 
 def stored(
@@ -117,6 +148,16 @@ def _described(document: dict[str, Any], sha256: str) -> Listed:
         promote=document["recommendation"]["promote"],
         says=headline(document)[0],
         sha256=sha256,
+    )
+
+
+def _drawn(told: dict[str, Any]) -> Curves:
+    shares = told["shares"]
+    high, low = ({name: np.array(sums, np.float64) for name, sums in shares[band].items()} for band in ("high", "low"))
+    return Curves(
+        Shares(tuple(shares["shares"]), shares["own"], np.array(shares["total"], np.float64), high, low),
+        [Roc(**each) for each in told["roc"]],
+        [Distribution(**each) for each in told["distributions"]],
     )
 
 

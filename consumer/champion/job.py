@@ -19,7 +19,7 @@ from consumer.clock import Deadline, utc_now
 from consumer.errors import NothingToEvaluate, Retryable
 from consumer.logs import get_logger
 from consumer.metrics import Labels, Metrics
-from consumer.services.clickhouse import connect
+from consumer.services.clickhouse import PATIENT_SECONDS, connect
 from consumer.settings import Settings
 
 log = get_logger(__name__)
@@ -75,7 +75,7 @@ class EvaluateJob:
     def once(self) -> bool:
         """One turn, whether it evaluates or finds nothing new; False when ClickHouse did not answer."""
         try:
-            with connect(self._settings) as client:
+            with connect(self._settings, PATIENT_SECONDS) as client:
                 self._turn(client)
         except Retryable as error:
             self.metrics.evaluate_failures.inc()
@@ -117,8 +117,9 @@ class EvaluateJob:
 
     def _evaluate(self, client: Client, now: datetime) -> None:
         snapshot = take_snapshot(client, Scope(now, self._settings.artifact_version), self._terms.horizon)
-        told = document(evaluate_snapshot(self._settings, client, snapshot, self._terms))
-        stored = evaluations.store(client, told)
+        evaluated = evaluate_snapshot(self._settings, client, snapshot, self._terms)
+        told = document(evaluated)
+        stored = evaluations.store(client, told, evaluated.curves)
         self._shown, self._done, self._waits = told, _basis_of(told), None
         log.info("evaluated", label=stored.label, as_of=stored.as_of.isoformat(), says=stored.says)
 

@@ -82,7 +82,7 @@ def command(as_json: bool, every: float | None, store: bool, html: Path | None, 
     told = document(evaluated)
     if store:
         with connect(settings) as client:
-            evaluations.store(client, told)
+            evaluations.store(client, told, evaluated.curves)
     if html is not None:
         from consumer.champion.report.html import write_html  # matplotlib takes a second to load
 

@@ -16,11 +16,12 @@ import streamlit as st
 from clickhouse_connect.driver.client import Client
 
 from consumer.champion import evaluations
-from consumer.champion.evaluations import Stored
+from consumer.champion.evaluations import Listed, Stored
 from consumer.clock import utc_now
 from consumer.contracts.horizons import Horizons
+from consumer.evaluation.curves import Curves
 from consumer.evaluation.policy import Policy, load_policy
-from consumer.services.clickhouse import connect
+from consumer.services.clickhouse import PATIENT_SECONDS, connect
 from consumer.services.drift.export import Export, load_export
 from consumer.services.drift.look import Drift, look
 from consumer.services.drift.store import newest_result
@@ -28,10 +29,7 @@ from consumer.services.kafka import bootstrap_servers
 from consumer.settings import Settings, load_settings
 from consumer.views import data_health, disagreements, money
 from consumer.views import live as live_view
-from consumer.views import vintages as vintages_view
-from consumer.views.buckets import read_buckets
-from consumer.views.scores import Distribution, Roc, distributions, roc_curves
-from consumer.views.thresholds import Thresholds, read_thresholds
+from consumer.views.vintages import Course, Vintage, vintages_and_courses
 from consumer.watch.lag import topics_by_group
 from consumer.watch.lag_watch import LagWatch
 from consumer.watch.outcomes import LabelCounts, count_outcomes
@@ -41,8 +39,6 @@ from consumer.watch.trace.trace import trace
 
 SOON, LATER = 15, 300
 """Seconds after which an answer is asked for again."""
-_SLOW_SECONDS = 120
-"""What ClickHouse may take to go through all rows of a question that is then kept."""
 _LETTERS_SHOWN = 20
 
 
@@ -55,8 +51,7 @@ def settings() -> Settings:
 @contextmanager
 def _clickhouse(seconds: int | None = None) -> Iterator[Client]:
     """A client for one question; pages run in threads of their own."""
-    given = settings()
-    with connect(given.model_copy(update={"clickhouse_timeout_seconds": seconds}) if seconds else given) as client:
+    with connect(settings(), seconds) as client:
         yield client
 
 
@@ -73,7 +68,7 @@ def policy() -> Policy:
 
 @st.cache_data(ttl=SOON, show_spinner=False)
 def stored(until: datetime) -> list[data_health.Identity]:
-    with _clickhouse(_SLOW_SECONDS) as client:
+    with _clickhouse(PATIENT_SECONDS) as client:
         return data_health.stored(client, until)
 
 
@@ -94,25 +89,11 @@ def evaluation(artifact: str, label: str, as_of: datetime | None) -> Stored | No
         return evaluations.newest(client, artifact, label, as_of or utc_now())
 
 
-@dataclass(frozen=True)
-class Curves:
-    """What is made of an evaluation's rows beside its own figures."""
-
-    thresholds: Thresholds
-    roc: list[Roc]
-    distributions: list[Distribution]
-
-
-def curves(found: Stored) -> Curves:
-    """Counted once an evaluation."""
-    return _curves(found.listed.sha256, found.document)
-
-
-@st.cache_data(max_entries=20, show_spinner="Counting the evaluated transactions")
-def _curves(sha256: str, _document: Mapping[str, Any]) -> Curves:
-    with _clickhouse(_SLOW_SECONDS) as client:
-        scored = read_buckets(client, _document)
-        return Curves(read_thresholds(client, _document, scored), roc_curves(scored), distributions(scored))
+@st.cache_data(max_entries=20, show_spinner=False)
+def curves(listed: Listed) -> Curves:
+    """What is drawn of the rows of a stored evaluation."""
+    with _clickhouse() as client:
+        return evaluations.curves_of(client, listed)
 
 
 def flagged_alone(found: Stored, model: str, most: int) -> list[disagreements.Alone]:
@@ -121,13 +102,13 @@ def flagged_alone(found: Stored, model: str, most: int) -> list[disagreements.Al
 
 @st.cache_data(max_entries=50, show_spinner="Looking for lone flags")
 def _flagged_alone(sha256: str, model: str, most: int, _document: Mapping[str, Any]) -> list[disagreements.Alone]:
-    with _clickhouse(_SLOW_SECONDS) as client:
+    with _clickhouse(PATIENT_SECONDS) as client:
         return disagreements.flagged_alone(client, _document, model, most)
 
 
 @st.cache_data(ttl=LATER, max_entries=20, show_spinner="Adding up opportunity costs")
 def opportunities(artifact: str, until: datetime) -> list[money.Opportunity]:
-    with _clickhouse(_SLOW_SECONDS) as client:
+    with _clickhouse(PATIENT_SECONDS) as client:
         return money.opportunities(client, artifact, until)
 
 
@@ -153,15 +134,9 @@ def outcomes(transaction_id: str, as_of: datetime) -> list[disagreements.KnownOu
 
 
 @st.cache_data(ttl=LATER, max_entries=20, show_spinner="Counting by week")
-def vintages(artifact: str, label: str, as_of: datetime) -> list[vintages_view.Vintage]:
-    with _clickhouse(_SLOW_SECONDS) as client:
-        return vintages_view.vintages(client, horizons()[label], as_of, artifact)
-
-
-@st.cache_data(ttl=LATER, max_entries=20, show_spinner="Counting by weeks since origination")
-def courses(artifact: str, label: str, as_of: datetime) -> list[vintages_view.Course]:
-    with _clickhouse(_SLOW_SECONDS) as client:
-        return vintages_view.weeks_since_origination(client, horizons(), label, as_of, artifact)
+def weeks(artifact: str, label: str, as_of: datetime) -> tuple[list[Vintage], list[Course]]:
+    with _clickhouse(PATIENT_SECONDS) as client:
+        return vintages_and_courses(client, horizons(), label, as_of, artifact)
 
 
 @st.cache_resource(show_spinner="Loading the export")
@@ -173,7 +148,7 @@ def export(artifact: str) -> Export:
 @st.cache_data(ttl=LATER, max_entries=20, show_spinner="Measuring drift")
 def drift(artifact: str, as_of: date) -> Drift:
     """Of the last full week before a day."""
-    with _clickhouse(_SLOW_SECONDS) as client:
+    with _clickhouse(PATIENT_SECONDS) as client:
         return look(client, export(artifact), as_of)
 
 
@@ -237,7 +212,7 @@ def outcome_counts() -> list[LabelCounts]:
 
 @st.cache_data(ttl=SOON, show_spinner=False)
 def failed_scores(until: datetime) -> list[data_health.FailedScores]:
-    with _clickhouse(_SLOW_SECONDS) as client:
+    with _clickhouse(PATIENT_SECONDS) as client:
         return data_health.failed_scores(client, until)
 
 

@@ -154,9 +154,10 @@ def test_an_answer_tells_its_time_and_is_not_sent_again_while_it_is_the_same(api
 def test_an_evaluation_is_byte_for_byte_what_the_command_prints(api: Api) -> None:
     assert api.get("/v1/evaluation").status_code == 404
     settings = api.settings
-    told = document(evaluate_scope(settings, Scope(MATURE, "v1"), read_terms(settings, "v1")))
+    evaluated = evaluate_scope(settings, Scope(MATURE, "v1"), read_terms(settings, "v1"))
+    told = document(evaluated)
     with clickhouse.connect(settings) as client:
-        listed = evaluations.store(client, told)
+        listed = evaluations.store(client, told, evaluated.curves)
     answer = api.get("/v1/evaluation", "read")
     assert answer.content == to_bytes(told)
     assert answer.headers["bnpl-as-of"] == listed.as_of.isoformat()

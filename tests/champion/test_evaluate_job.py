@@ -110,7 +110,7 @@ def test_an_evaluation_of_a_part_of_the_transactions_is_not_taken_for_its_own(fi
     whole, before = evaluations.newest(client, "v1", "d28", utc_now()), stored(client)
     assert whole is not None
     asked = whole.document["question"] | {"since": f"{BEGAN}T00:00:00+00:00", "as_of": utc_now().isoformat()}
-    evaluations.store(client, whole.document | {"question": asked, "made_at": utc_now().isoformat()})
+    evaluations.store(client, whole.document | {"question": asked, "made_at": utc_now().isoformat()}, None)
     assert EvaluateJob(filled).once()
     assert stored(client) == before + 2
     newest = evaluations.newest(client, "v1", "d28", utc_now())

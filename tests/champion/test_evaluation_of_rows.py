@@ -31,6 +31,7 @@ from consumer.champion.scope import Scope
 from consumer.contracts.horizons import Horizons
 from consumer.contracts.transaction import SCHEMA
 from consumer.errors import ConfigurationError, Fatal
+from consumer.evaluation.plain import plain
 from consumer.scoring.controller import ShadowModeController
 from consumer.services import clickhouse, control
 from consumer.services.rows import OUTCOMES
@@ -248,6 +249,8 @@ def test_an_evaluation_is_stored_as_it_was_printed_and_found_by_its_day(
     assert found.listed.sha256 == hashlib.sha256(early.log.read_bytes()).hexdigest()
     assert found.listed.says.startswith("Nobody may be promoted on this: the policy decides by d28")
     assert found.listed.promote is None
+    drawn = history.evaluated(MATURE + 2 * week, "d42").curves
+    assert plain(evaluations.curves_of(client, found.listed)) == plain(drawn)
     assert newest(MATURE + 9 * week).document == json.loads(late.output)
     assert newest(MATURE + 2.5 * week) == found
     assert evaluations.newest(client, "v1", "d42", MATURE) is None

@@ -8,6 +8,7 @@ from evaluated_past import COUNT, FIRST, Past, evaluated, fill
 from harness import fresh_settings
 
 from consumer.champion import evaluations
+from consumer.champion.dossier import document
 from consumer.champion.policies import register
 from consumer.scoring.controller import ShadowModeController
 from consumer.services import clickhouse
@@ -24,6 +25,6 @@ def past(
     ):
         fill(client, settings, controller, COUNT, seed=5)
         register(client, settings.policy_file, FIRST - timedelta(days=30))
-        told = evaluated(settings)
-        evaluations.store(client, told)
-        yield Past(settings, client, told)
+        found = evaluated(settings)
+        told = document(found)
+        yield Past(settings, client, told, evaluations.store(client, told, found.curves))

@@ -9,8 +9,8 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from history import BEGAN, store_outcomes, transactions
 
-from consumer.champion.dossier import document
-from consumer.champion.evaluate import evaluate_scope, read_terms
+from consumer.champion.evaluate import Evaluated, evaluate_scope, read_terms
+from consumer.champion.evaluations import Listed
 from consumer.champion.scope import Scope
 from consumer.contracts.horizons import Horizons
 from consumer.scoring.controller import ShadowModeController
@@ -28,12 +28,13 @@ class Past:
     settings: Settings
     client: Client
     told: dict[str, Any]
-    """The evaluation as it was stored."""
+    """The evaluation as `evaluate --json` prints it, and as it was stored."""
+    listed: Listed
 
 
-def evaluated(settings: Settings, as_of: datetime = MATURE) -> dict[str, Any]:
-    """An evaluation as `bnpl-shadow evaluate --json` prints it."""
-    return document(evaluate_scope(settings, Scope(as_of, "v1"), read_terms(settings, "v1")))
+def evaluated(settings: Settings, as_of: datetime = MATURE) -> Evaluated:
+    """As `bnpl-shadow evaluate` does it."""
+    return evaluate_scope(settings, Scope(as_of, "v1"), read_terms(settings, "v1"))
 
 
 def fill(client: Client, settings: Settings, controller: ShadowModeController, count: int, seed: int) -> None:

@@ -17,12 +17,12 @@ from harness import Commands
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 
+from consumer.champion import evaluations
 from consumer.champion.report.wording import interval, number, ratio
 from consumer.clock import utc_now
 from consumer.dashboard.shell import PAGES
+from consumer.evaluation.thresholds import Thresholds, thresholds
 from consumer.system.faults.proxy import Proxy, behaving
-from consumer.views.buckets import read_buckets
-from consumer.views.thresholds import Thresholds, read_thresholds
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_BROWSER)
 
@@ -62,8 +62,8 @@ def site(past: Past, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
 
 
 @pytest.fixture(scope="module")
-def thresholds(past: Past) -> Thresholds:
-    return read_thresholds(past.client, past.told, read_buckets(past.client, past.told))
+def at_shares(past: Past) -> Thresholds:
+    return thresholds(past.told, evaluations.curves_of(past.client, past.listed).shares)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_the_leaderboard_says_what_evaluate_says(site: Site, past: Past) -> None
 
 
 def test_the_slider_re_thresholds_everybody_and_says_what_evaluate_says(
-    site: Site, past: Past, thresholds: Thresholds
+    site: Site, past: Past, at_shares: Thresholds
 ) -> None:
     page = site.visit("rules-against-models")
     scorers = past.told["evaluation"]["scorers"]
@@ -120,12 +120,12 @@ def test_the_slider_re_thresholds_everybody_and_says_what_evaluate_says(
         )
     handle = page.get_by_role("slider", name="Share of transactions that each flags")
     handle.focus()
-    for place in (thresholds.own + 1, thresholds.own + 2):
+    for place in (at_shares.own + 1, at_shares.own + 2):
         handle.press("ArrowRight")
-        share = f"{thresholds.shares[place]:.1%}"
+        share = f"{at_shares.shares[place]:.1%}"
         expect(page.locator("[data-testid=stSlider]")).to_contain_text(share)
         drawn(page)
-        expected = {each.scorer: each for each in thresholds.at(place)}
+        expected = {each.scorer: each for each in at_shares.at(place)}
         for name, each in expected.items():
             expect(page.locator("[data-testid=stTable] table").first).to_contain_text(f"{each.flagged:,}")
             row = table(page, "lift")[name]

@@ -12,14 +12,13 @@ from history import transactions
 from streamlit.testing.v1 import AppTest
 
 from consumer.champion import evaluations
+from consumer.champion.dossier import document
 from consumer.dashboard.shell import PAGES
 from consumer.errors import NothingToEvaluate
 from consumer.scoring.controller import ShadowModeController
 from consumer.services import clickhouse
 from consumer.stack.local import LocalStack
 from consumer.system.bench.history import store_scores
-from consumer.views.buckets import read_buckets
-from consumer.views.thresholds import read_thresholds
 
 NOBODY = "127.0.0.1:1"
 
@@ -35,10 +34,10 @@ def without_outcomes(
         pytest.MonkeyPatch.context() as patch,
     ):
         store_scores(client, settings, controller, transactions(2_000, 42))
-        told = evaluated(settings)
-        evaluations.store(client, told)
+        found = evaluated(settings)
+        listed = evaluations.store(client, document(found), found.curves)
         with pytest.raises(NothingToEvaluate, match="no outcome of the evaluated transactions is known"):
-            read_thresholds(client, told, read_buckets(client, told))
+            evaluations.curves_of(client, listed)
         away = settings.model_copy(update={"kafka_bootstrap_servers": NOBODY})
         for name, value in environment(away).items():
             patch.setenv(name, value)

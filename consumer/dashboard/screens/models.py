@@ -12,8 +12,8 @@ import streamlit as st
 from consumer.champion.report.wording import interval, number, ratio
 from consumer.dashboard import captions, charts, data, parts
 from consumer.dashboard.choice import Choice
+from consumer.evaluation.curves import Distribution, Roc
 from consumer.evaluation.sample import RULES
-from consumer.views.scores import Distribution, Roc
 
 Told = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ def show(choice: Choice) -> None:
     with right:
         _calibration(told, style)
     with parts.may_be_away("What is counted from its rows"):
-        curves = data.curves(found)
+        curves = data.curves(found.listed)
         left, right = st.columns(2)
         with left:
             _roc(curves.roc, told, style)

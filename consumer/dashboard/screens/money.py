@@ -13,7 +13,7 @@ from consumer.champion.report.wording import number, percent
 from consumer.dashboard import captions, charts, data, parts
 from consumer.dashboard.choice import Choice
 from consumer.evaluation.money import Economics
-from consumer.views.thresholds import Thresholds
+from consumer.evaluation.thresholds import Thresholds, thresholds
 
 
 def show(choice: Choice) -> None:
@@ -22,14 +22,14 @@ def show(choice: Choice) -> None:
         policies = st.container()
         _sensitivity(found.document)  # needs no counting, so it stands while that takes place
         with policies, parts.may_be_away("What each would have earned"):
-            _policies(found, data.curves(found).thresholds)
+            _policies(found, thresholds(found.document, data.curves(found.listed).shares))
     _as_stored(choice)
 
 
 @st.fragment
-def _policies(found: Stored, thresholds: Thresholds) -> None:
+def _policies(found: Stored, at_shares: Thresholds) -> None:
     st.header("Had each declined what it flags")
-    given = thresholds.economics
+    given = at_shares.economics
     left, right = st.columns(2)
     margin = left.number_input(
         "Margin, % of the amount", 0.0, 100.0, given.margin * 100, 0.5, key="margin", help="Earned when it is repaid."
@@ -43,7 +43,7 @@ def _policies(found: Stored, thresholds: Thresholds) -> None:
         given.margin,
         given.loss_given_default,
     )
-    at_share = thresholds.at(thresholds.own, given if is_given else economics)
+    at_share = at_shares.at(at_shares.own, given if is_given else economics)
     rows = [
         {
             "scorer": each.scorer,

@@ -13,31 +13,31 @@ from consumer.champion.evaluations import Stored
 from consumer.champion.report.wording import interval, number, percent
 from consumer.dashboard import captions, charts, data, parts
 from consumer.dashboard.choice import Choice
-from consumer.views.thresholds import AtShare, Thresholds
+from consumer.evaluation.thresholds import AtShare, Thresholds, thresholds
 
 
 def show(choice: Choice) -> None:
     found = parts.evaluation(choice)
     if found is None:
         return
-    _at_share(found, data.curves(found).thresholds)
+    _at_share(found, thresholds(found.document, data.curves(found.listed).shares))
 
 
 @st.fragment
-def _at_share(found: Stored, thresholds: Thresholds) -> None:
+def _at_share(found: Stored, at_shares: Thresholds) -> None:
     told = found.document
     place = st.select_slider(
         "Share of transactions that each flags",
-        options=list(range(len(thresholds.shares))),
-        value=thresholds.own,
-        format_func=lambda at: _share(thresholds, at),
+        options=list(range(len(at_shares.shares))),
+        value=at_shares.own,
+        format_func=lambda at: _share(at_shares, at),
         key=f"share of {found.listed.sha256}",
         help="Rules and models flag the same share, each its own highest scores. Arrow keys move it.",
     )
-    at_share = thresholds.at(place)
+    at_share = at_shares.at(place)
     style = charts.Style([each.scorer for each in at_share])
     captions.table([_row(each) for each in at_share], "scorer")
-    st.caption(f"{_how(thresholds, place)} {captions.of_evaluation(told)}")
+    st.caption(f"{_how(at_shares, place)} {captions.of_evaluation(told)}")
     left, middle, right = st.columns(3)
     with left:
         st.header("Ratio")
@@ -49,16 +49,16 @@ def _at_share(found: Stored, thresholds: Thresholds) -> None:
         st.header("Money")
         _money(at_share, style, told)
     st.header("Ratio at every share")
-    _at_every_share(thresholds, place, style, told)
+    _at_every_share(at_shares, place, style, told)
 
 
-def _share(thresholds: Thresholds, at: int) -> str:
-    share = percent(thresholds.shares[at], 2 if at == thresholds.own else 1)
-    return f"{share}, the rules' own" if at == thresholds.own else share
+def _share(at_shares: Thresholds, at: int) -> str:
+    share = percent(at_shares.shares[at], 2 if at == at_shares.own else 1)
+    return f"{share}, the rules' own" if at == at_shares.own else share
 
 
-def _how(thresholds: Thresholds, place: int) -> str:
-    if place == thresholds.own:
+def _how(at_shares: Thresholds, place: int) -> str:
+    if place == at_shares.own:
         return "At the rules' own share: the rules by their own flags, the figures are those of `bnpl-shadow evaluate`."
     return (
         "At another share than their own the rules flag by their risk score. Intervals are widened for customers "
@@ -138,19 +138,19 @@ def _money(at_share: list[AtShare], style: charts.Style, told: Mapping[str, Any]
     )
 
 
-def _at_every_share(thresholds: Thresholds, place: int, style: charts.Style, told: Mapping[str, Any]) -> None:
+def _at_every_share(at_shares: Thresholds, place: int, style: charts.Style, told: Mapping[str, Any]) -> None:
     frame = pd.DataFrame(
         [
             {
                 "scorer": each.scorer,
-                "share": thresholds.shares[at],
+                "share": at_shares.shares[at],
                 "ratio": each.ratio,
                 "low": each.ratio_low,
                 "high": each.ratio_high,
                 "opportunity": each.opportunity,
             }
-            for at in range(len(thresholds.shares))
-            for each in thresholds.at(at)
+            for at in range(len(at_shares.shares))
+            for each in at_shares.at(at)
             if each.ratio is not None
         ]
     )
@@ -165,11 +165,11 @@ def _at_every_share(thresholds: Thresholds, place: int, style: charts.Style, tol
         points=False,
     )
     here = (
-        alt.Chart(pd.DataFrame({"share": [thresholds.shares[place]]})).mark_rule(color=charts.MUTED).encode(x="share:Q")
+        alt.Chart(pd.DataFrame({"share": [at_shares.shares[place]]})).mark_rule(color=charts.MUTED).encode(x="share:Q")
     )
     charts.show(
         alt.layer(here, drawn),
-        f"Discrimination ratio by flagged share; the line stands at {percent(thresholds.shares[place], 2)}",
+        f"Discrimination ratio by flagged share; the line stands at {percent(at_shares.shares[place], 2)}",
         "Many ratios on one page: the best of them is too good. Intervals are in the table. "
         f"{captions.of_evaluation(told)}",
         frame,

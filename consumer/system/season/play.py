@@ -129,7 +129,7 @@ class Season:
         evaluated = evaluate_scope(self._settings, scope, self._terms)
         told = dossier.document(evaluated)
         with clickhouse.connect(self._settings) as client:
-            evaluations.store(client, told)
+            evaluations.store(client, told, evaluated.curves)
         return evaluated, told
 
     def _moved(self, as_of: datetime) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
 """Rules and models at other shares than the rules' own: everybody flags the same share of the evaluated rows, and
 ratio, lift and money are those of that share.
 
-At the rules' own share these are the figures of `evaluate`, from the same rows and by the same formulas. Elsewhere the
-rules flag by their risk score. The low band keeps the rules' share of it, so that only the high band moves; it bounds
-how far the slider goes.
+They follow from the sums of `evaluation/curves.py`. At the rules' own share they are the figures of `evaluate`, from
+the same rows and by the same formulas.
 
 Intervals are those of rows (`evaluation/ratio.py`, `evaluation/money.py`), with the error widened by what customers
 with several rows do to it at the rules' own share, where `evaluate` measured both (Kish's design effect). At that share
@@ -13,24 +12,18 @@ they are hence the intervals of `evaluate`; elsewhere they suppose that customer
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from clickhouse_connect.driver.client import Client
 
-from consumer.errors import NothingToEvaluate
+from consumer.evaluation.curves import SUMS, Shares, Sums
 from consumer.evaluation.money import Economics
 from consumer.evaluation.outcomes import quantile
 from consumer.evaluation.rates import Rate, rates_of
 from consumer.evaluation.ratio import ends
-from consumer.evaluation.sample import RULES, Floats
-from consumer.scoring.rules import RISK_FLAGS
-from consumer.views.buckets import FLAGS, SUMS, Buckets, Scored, Sums, read_inside
-from consumer.views.evaluated import Document
 
-STEP = 0.005
-_HIGHEST_SHARE = 0.5
 _ROWS, _DEFAULTS, _WEIGHT, _BAD, _SQUARES, _BAD_SQUARES, _STAKE, _LOST, _STAKE_SQUARES, _LOST_SQUARES = range(len(SUMS))
 
 
@@ -61,16 +54,9 @@ class AtShare:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Sums over the bands of every scorer at every share: small, however many rows there are."""
+    """Everybody at every share."""
 
-    shares: tuple[float, ...]
-    """Of the weight of all rows; the rules' own among them."""
-    own: int
-    """Where in `shares` the rules' own is."""
-    total: Sums
-    high: dict[str, Sums]
-    """(shares, SUMS) by scorer: `rules`, then the models"""
-    low: dict[str, Sums]
+    sums: Shares
     minimum_defaults: int
     confidence: float
     economics: Economics
@@ -79,21 +65,31 @@ class Thresholds:
     """By scorer: variance of ln ratio in `evaluate`, over that of independent rows; 1 where it gave none."""
     money_effect: dict[str, float]
 
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of the weight of all rows; the rules' own among them."""
+        return self.sums.shares
+
+    @property
+    def own(self) -> int:
+        """Where in `shares` the rules' own is."""
+        return self.sums.own
+
     def at(self, place: int, economics: Economics | None = None) -> list[AtShare]:
         """Everybody at `shares[place]`; under the policy's economics unless told others."""
-        return [self._at(scorer, place, economics or self.economics) for scorer in self.high]
+        return [self._at(scorer, place, economics or self.economics) for scorer in self.sums.high]
 
     def _at(self, scorer: str, place: int, economics: Economics) -> AtShare:
-        high, low = self.high[scorer][place], self.low[scorer][place]
+        high, low = self.sums.high[scorer][place], self.sums.low[scorer][place]
         low_rate, high_rate = _rates(np.stack([low, high]), self.confidence)
         ratio, ratio_low, ratio_high = self._ratio(scorer, high, low)
-        everybody = _rate(self.total)
+        everybody = _rate(self.sums.total)
         lift, lift_low, lift_high = (
             each / everybody if each is not None and everybody else None
             for each in (high_rate.rate, high_rate.interval_low, high_rate.interval_high)
         )
         opportunity = _opportunity(high, economics)
-        variance = _money_variance(high, self.total, economics) * self.money_effect[scorer]
+        variance = _money_variance(high, self.sums.total, economics) * self.money_effect[scorer]
         half = quantile(self.confidence) * math.sqrt(variance)
         return AtShare(
             scorer=scorer,
@@ -130,93 +126,20 @@ class Thresholds:
         return "insufficient: " + "; ".join(lacking) if lacking else None
 
 
-def read_thresholds(client: Client, told: Document, scored: Scored) -> Thresholds:
-    """The bands at every share, exact to the row: the buckets say which rows lie above, and of the one bucket in which
-    a band ends the rows themselves are read.
-
-    Raises NothingToEvaluate when no outcome is known of any row, ClickHouseUnavailable or Fatal.
-    """
-    by_flag = _by_flag(scored)
-    weight = float(scored.total[_WEIGHT])
-    if not weight:
-        raise NothingToEvaluate("no outcome of the evaluated transactions is known yet, so no share of them can be cut")
-    own_high, own_low = (float(by_flag[name][_WEIGHT]) for name in ("high", "low"))
-    shares = _shares(own_high / weight, own_low / weight)
-    targets = np.array(shares) * weight
-    own = shares.index(own_high / weight)
-    targets[own] = own_high  # not share × weight, which may miss it by a rounding
-    scorers = {name: _Ranked(each) for name, each in scored.of.items() if name != FLAGS}
-    cuts = np.append(targets, weight - own_low)
-    inside = read_inside(client, told, {name: each.cut_by(cuts) for name, each in scorers.items()})
-    high, low = {}, {}
-    for name, each in scorers.items():
-        high[name] = np.stack([each.above(name, inside, target, including=True) for target in targets])
-        above_low = each.above(name, inside, weight - own_low, including=False)
-        # where the high band has reached the low one, the low one is the rest
-        ends_at = np.where((high[name][:, _ROWS] > above_low[_ROWS])[:, None], high[name], above_low)
-        low[name] = scored.total - ends_at
-    high[RULES][own], low[RULES][own] = by_flag["high"], by_flag["low"]
-    policy = told["terms"]["policy"]
+def thresholds(told: Mapping[str, Any], sums: Shares) -> Thresholds:
+    """Of an evaluation (of `dossier.document`) and the sums of its rows."""
+    policy, scorers = told["terms"]["policy"], list(sums.high)
     found = Thresholds(
-        shares,
-        own,
-        scored.total,
-        high,
-        low,
+        sums,
         policy["minimum_defaults"],
         1 - policy["alpha"],
         Economics(**policy["economics"]),
-        dict.fromkeys(high, 1.0),
-        dict.fromkeys(high, 1.0),
+        dict.fromkeys(scorers, 1.0),
+        dict.fromkeys(scorers, 1.0),
     )
-    for name in high:
+    for name in scorers:
         _widen(found, name, told["evaluation"]["scorers"][name])
     return found
-
-
-def _by_flag(scored: Scored) -> dict[str, Sums]:
-    flags = scored.of[FLAGS]
-    sums = dict(zip(flags.lowest.astype(int).tolist(), flags.sums, strict=True))
-    return {name: sums.get(at, np.zeros(len(SUMS))) for at, name in enumerate(RISK_FLAGS)}
-
-
-def _shares(own: float, low: float) -> tuple[float, ...]:
-    """Even steps as far as the low band and half of all rows allow, and the rules' own."""
-    most = min(_HIGHEST_SHARE, 1 - low)
-    steps = {round(at * STEP, 3) for at in range(1, math.floor(most / STEP + 1e-9) + 1)}
-    return tuple(sorted(steps | {own}))
-
-
-class _Ranked:
-    """One scorer's buckets, cut where a band ends.
-
-    A row belongs above a cut when half of its weight does (`evaluation/bands.py`).
-    """
-
-    def __init__(self, buckets: Buckets) -> None:
-        self._keys, self._through = buckets.keys, buckets.through
-        self._before = self._through - buckets.sums
-
-    def cut_by(self, targets: Floats) -> set[int]:
-        """Keys of the buckets in which bands of these weights end."""
-        places = self._places(targets)
-        return set(self._keys[places[places < len(self._keys)]].tolist())
-
-    def above(self, name: str, inside: dict[tuple[str, int], Sums], target: float, *, including: bool) -> Sums:
-        """Sums over the rows above a weight; `including` one whose middle is just there."""
-        place = int(self._places(np.array([target]))[0])
-        if place == len(self._keys):
-            whole: Sums = self._through[-1]
-            return whole
-        rows = inside[name, int(self._keys[place])]
-        before = self._before[place]
-        middle = before[_WEIGHT] + np.cumsum(rows[:, _WEIGHT]) - rows[:, _WEIGHT] / 2
-        taken = int(np.searchsorted(middle, target, side="right" if including else "left"))
-        sums: Sums = before + rows[:taken].sum(axis=0)
-        return sums
-
-    def _places(self, targets: Floats) -> Any:
-        return np.searchsorted(self._through[:, _WEIGHT], targets, side="right")
 
 
 def _rates(sums: Sums, confidence: float) -> list[Rate]:
@@ -254,11 +177,11 @@ def _money_variance(high: Sums, total: Sums, economics: Economics) -> float:
 
 def _widen(found: Thresholds, scorer: str, figures: dict[str, Any]) -> None:
     """Note how `evaluate`'s errors at the rules' own share compare with those of rows."""
-    high, low = found.high[scorer][found.own], found.low[scorer][found.own]
+    high, low = found.sums.high[scorer][found.own], found.sums.low[scorer][found.own]
     error = figures["ratio"]["standard_error"]
     if error and (by_rows := _log_variance(high, low)) > 0:  # 0 where all rows of both bands defaulted
         found.ratio_effect[scorer] = error**2 / by_rows
     top, middle = figures["money"]["interval_high"], figures["money"]["opportunity"]
-    by_rows = _money_variance(high, found.total, found.economics)
+    by_rows = _money_variance(high, found.sums.total, found.economics)
     if top is not None and 0 < by_rows < math.inf:
         found.money_effect[scorer] = ((top - middle) / quantile(found.confidence)) ** 2 / by_rows
