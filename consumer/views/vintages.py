@@ -57,6 +57,9 @@ FROM (
 GROUP BY week, defaulted_by
 """  # noqa: S608
 
+_Originated = dict[int, tuple[int, int]]
+"""Transactions and approved ones by week."""
+
 
 @dataclass(frozen=True)
 class Vintage:
@@ -109,10 +112,39 @@ def vintages(
 
     Raises NothingToEvaluate when nothing is scored, ClickHouseUnavailable or Fatal.
     """
-    snapshot = take_snapshot(client, Scope(as_of, artifact_version), horizon)
-    weeks = _originated(client, snapshot)
-    counted = _Counted(client, snapshot, list(weeks))
-    observed = counted.rates(counted.last_week, confidence)
+    asked = take_snapshot(client, Scope(as_of, artifact_version), horizon)
+    weeks = _originated(client, asked)
+    return _vintages(weeks, _Look(client, asked, list(weeks)), confidence)
+
+
+def vintages_and_courses(
+    client: Client,
+    horizons: Horizons,
+    label: str,
+    as_of: datetime,
+    artifact_version: str,
+    confidence: float = CONFIDENCE,
+) -> tuple[list[Vintage], list[Course]]:
+    """The same, and the course of each week until `label` is due, of which labels due before it tell of young weeks.
+
+    The denominator of a cell is all transactions of the week whose outcome is known, defaulted before or not. At the
+    time that a label is due, a cell is the rate of `vintages` for that label. Raises as `vintages` does.
+    """
+    asked = take_snapshot(client, Scope(as_of, artifact_version), horizons[label])
+    weeks = _originated(client, asked)
+    looks = [_Look(client, replace(asked, horizon=each), list(weeks)) for each in _due_until(horizons, asked)]
+    return _vintages(weeks, looks[-1], confidence), _courses(weeks, looks, confidence)
+
+
+def _originated(client: Client, snapshot: Snapshot) -> _Originated:
+    with errors_named():
+        query = _ORIGINATED.replace("{ends}", bounded("shadow", snapshot.score_ends))
+        rows: Sequence[Any] = client.query(query, snapshot.parameters()).result_rows
+    return {week: (transactions, approved) for week, transactions, approved in rows}
+
+
+def _vintages(weeks: _Originated, look: _Look, confidence: float) -> list[Vintage]:
+    observed = look.rates(look.last_week, confidence)
     return [
         Vintage(
             week=iso_week(week),
@@ -122,42 +154,26 @@ def vintages(
             old_enough=old_enough,
             observed=rate,
             coverage=coverage,
-            mature=_mature(week, snapshot),
+            mature=look.is_mature(week),
         )
         for (week, (transactions, approved)), old_enough, rate, coverage in zip(
-            weeks.items(), counted.approved.tolist(), observed, counted.coverage, strict=True
+            weeks.items(), look.approved.tolist(), observed, look.coverage, strict=True
         )
     ]
 
 
-def weeks_since_origination(
-    client: Client,
-    horizons: Horizons,
-    label: str,
-    as_of: datetime,
-    artifact_version: str,
-    confidence: float = CONFIDENCE,
-) -> list[Course]:
-    """The course of each week until `label` is due, oldest first. Labels that are due before it tell of young weeks.
-
-    The denominator of a cell is all transactions of the week whose outcome is known, defaulted before or not. At the
-    time that a label is due, a cell is the rate of `vintages` for that label. Raises as `vintages` does.
-    """
-    asked = take_snapshot(client, Scope(as_of, artifact_version), horizons[label])
-    weeks = _originated(client, asked)
-    looks = [replace(asked, horizon=each) for each in _due_until(horizons, asked)]
-    counted = [_Counted(client, each, list(weeks)) for each in looks]
-    columns: list[tuple[int, Snapshot, list[Rate], list[float | None]]] = []
-    for since in range(1, counted[-1].last_week + 1):
-        at = next(at for at, each in enumerate(counted) if each.last_week >= since)
-        columns.append((since, looks[at], counted[at].rates(since, confidence), counted[at].coverage))
+def _courses(weeks: _Originated, looks: list[_Look], confidence: float) -> list[Course]:
+    columns: list[tuple[int, _Look, list[Rate], list[float | None]]] = []
+    for since in range(1, looks[-1].last_week + 1):
+        look = next(each for each in looks if each.last_week >= since)
+        columns.append((since, look, look.rates(since, confidence), look.coverage))
     return [
         Course(
             week=iso_week(week),
             begins=monday(week).date(),
             approved=approved,
             cells=[
-                Cell(since, look.horizon.label, defaulted[row], coverage[row], _mature(week, look))
+                Cell(since, look.label, defaulted[row], coverage[row], look.is_mature(week))
                 for since, look, defaulted, coverage in columns
             ],
         )
@@ -165,18 +181,11 @@ def weeks_since_origination(
     ]
 
 
-def _originated(client: Client, snapshot: Snapshot) -> dict[int, tuple[int, int]]:
-    """Transactions and approved ones by week."""
-    with errors_named():
-        query = _ORIGINATED.replace("{ends}", bounded("shadow", snapshot.score_ends))
-        rows: Sequence[Any] = client.query(query, snapshot.parameters()).result_rows
-    return {week: (transactions, approved) for week, transactions, approved in rows}
-
-
-class _Counted:
+class _Look:
     """What is old enough for a label, by week and by when it defaulted."""
 
     def __init__(self, client: Client, snapshot: Snapshot, weeks: list[int]) -> None:
+        self._snapshot, self.label = snapshot, snapshot.horizon.label
         self.last_week = -(-int(snapshot.horizon.due_days(snapshot.longest_plan)) // 7)
         """Weeks after which the label is due; a default whose day is not known counts there."""
         query = _OLD_ENOUGH.replace("{rows}", statement(replace(snapshot, models={})))
@@ -198,6 +207,9 @@ class _Counted:
         """Of each week; None where nothing is old enough."""
         known = self._rows.sum(1).tolist()
         return [seen / old if old else None for seen, old in zip(known, self.approved.tolist(), strict=True)]
+
+    def is_mature(self, week: int) -> bool:
+        return monday(week + 1) + self._snapshot.wait <= self._snapshot.scope.as_of
 
     def rates(self, since: int, confidence: float) -> list[Rate]:
         """Of each week: defaulted within so many weeks. Column 0 holds what did not."""
@@ -226,7 +238,3 @@ def _due_until(horizons: Horizons, asked: Snapshot) -> list[Horizon]:
 
     before = [horizons[each] for each in horizons.labels if due(horizons[each]) < due(asked.horizon)]
     return [*sorted(before, key=due), asked.horizon]
-
-
-def _mature(week: int, snapshot: Snapshot) -> bool:
-    return monday(week + 1) + snapshot.wait <= snapshot.scope.as_of

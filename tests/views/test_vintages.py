@@ -26,7 +26,7 @@ from consumer.services import clickhouse
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 from consumer.system.bench.history import store_scores
-from consumer.views.vintages import vintages, weeks_since_origination
+from consumer.views.vintages import vintages, vintages_and_courses
 
 COUNT, WEEKS = 12_000, 6
 FIRST = datetime.combine(BEGAN, datetime.min.time(), UTC)
@@ -88,7 +88,7 @@ def test_young_weeks_are_marked_and_count_only_what_is_old_enough(history: Histo
 
 def test_weeks_since_follow_the_simulation_week_by_week(history: History) -> None:
     missed = history.approved.column("days_to_first_missed_payment").fill_null(10**6).to_numpy()
-    found = weeks_since_origination(history.client, history.horizons, FULL_TERM, FIRST + 80 * WEEK, "v1")
+    _, found = vintages_and_courses(history.client, history.horizons, FULL_TERM, FIRST + 80 * WEEK, "v1")
     longest = max(history.approved.column("installment_count").to_pylist())
     for number, course in enumerate(found):
         assert [each.weeks_since for each in course.cells] == list(range(1, 2 * longest + 1))
@@ -103,7 +103,8 @@ def test_weeks_since_follow_the_simulation_week_by_week(history: History) -> Non
 
 
 def test_shorter_labels_tell_of_weeks_that_are_too_young_for_the_label(history: History) -> None:
-    found = weeks_since_origination(history.client, history.horizons, "d42", MATURE, "v1")
+    weeks, found = vintages_and_courses(history.client, history.horizons, "d42", MATURE, "v1")
+    assert weeks == vintages(history.client, history.horizons["d42"], MATURE, "v1")
     assert [(each.label, each.mature) for each in found[-1].cells] == [
         *[("first_payment", True)] * 2,
         *[("d28", True)] * 2,

@@ -15,7 +15,7 @@ _SETTLED, _OPEN = "settled", "not settled: will change"
 
 
 def show(choice: Choice) -> None:
-    weeks = data.vintages(choice.artifact, choice.label, choice.as_of)
+    weeks, courses = data.weeks(choice.artifact, choice.label, choice.as_of)
     settled = sum(_is_settled(each) for each in weeks)
     st.caption(
         f"n = {sum(each.transactions for each in weeks):,} transactions of {len(weeks)} ISO weeks (UTC), {settled} "
@@ -29,7 +29,7 @@ def show(choice: Choice) -> None:
             "have an outcome. Their rates will change."
         )
     _weeks(weeks, choice)
-    _courses(data.courses(choice.artifact, choice.label, choice.as_of), choice)
+    _courses(courses, choice)
 
 
 def _is_settled(each: Vintage | Cell) -> bool:
