@@ -23,7 +23,7 @@ from consumer.contracts.horizons import Horizon
 from consumer.errors import ConfigurationError, Fatal
 from consumer.evaluation.plain import plain
 from consumer.evaluation.policy import Policy, Targets
-from consumer.services.clickhouse import connect
+from consumer.services.clickhouse import PATIENT_SECONDS, connect
 from consumer.settings import Settings
 
 FORMAT = "bnpl-dossier/1"
@@ -141,7 +141,7 @@ def verify(settings: Settings, told: dict[str, Any]) -> Verification:
         snapshot, terms = _again(told)
     except (KeyError, TypeError, ValueError) as error:
         raise Fatal(f"the dossier is damaged: {type(error).__name__} at {error}") from error
-    with connect(settings) as client:
+    with connect(settings, PATIENT_SECONDS) as client:
         found = document(evaluate_snapshot(settings, client, snapshot, terms))
     return _compare(told, found)
 

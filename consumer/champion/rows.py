@@ -24,7 +24,7 @@ WITH known AS (
   SELECT transaction_id, true AS seen, defaulted, days_to_resolution AS days
   FROM outcomes
   WHERE label = {{label:String}} AND observed_at <= {{as_of:DateTime64(3)}} AND {outcome_ends}
-  ORDER BY transaction_id, version DESC, observed_at DESC LIMIT 1 BY transaction_id
+  ORDER BY transaction_id, version DESC, observed_at DESC, outcome_offset DESC LIMIT 1 BY transaction_id
 )
 SELECT
   cityHash64(transaction_id) AS row_order,
@@ -49,7 +49,9 @@ FROM (
         <= toUnixTimestamp64Milli({{as_of:DateTime64(3)}})
 ) AS scored
 LEFT JOIN known USING (transaction_id)
+SETTINGS join_algorithm = 'full_sorting_merge,hash'
 """
+# both tables lie in the order of transaction_id: they are merged as they are read, and no table of hashes is built
 _AMOUNT_BANDS = (50, 100, 200, 500)
 _PLANS = (4, 6, 8, 12)
 

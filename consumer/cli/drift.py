@@ -12,7 +12,7 @@ from consumer import logs
 from consumer.cli.drift_report import report
 from consumer.cli.signals import stop_on_signals
 from consumer.clock import utc_now
-from consumer.services.clickhouse import connect
+from consumer.services.clickhouse import PATIENT_SECONDS, connect
 from consumer.services.drift.export import load_export
 from consumer.services.drift.look import WINDOW_DAYS, document, look
 from consumer.services.drift.service import DriftService, group_of
@@ -61,7 +61,7 @@ def command(as_of: datetime | None, days: int, every: float | None, as_json: boo
         _serve(settings, every)
         return
     export = load_export(settings)
-    with connect(settings) as client:
+    with connect(settings, PATIENT_SECONDS) as client:
         found = look(client, export, as_of.date() if as_of else utc_now().date(), days)
     click.echo(json.dumps(document(found), indent=2, default=str) if as_json else report(found))
     sys.exit(int(not found.judged or found.worst >= 2))

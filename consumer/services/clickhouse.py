@@ -16,6 +16,8 @@ from consumer.settings import Settings
 from consumer.stack.local import read_addresses
 
 _CONNECT_SECONDS = 5
+PATIENT_SECONDS = 120
+"""For one question that goes through all rows, where nothing waits to be stopped."""
 PASSING_CODES = {
     3: "UNEXPECTED_END_OF_FILE",
     159: "TIMEOUT_EXCEEDED",
@@ -40,8 +42,9 @@ PASSING_CODES = {
 """ClickHouse's error codes that say "not now" rather than "never"."""
 
 
-def connect(settings: Settings) -> Client:
-    """A client of the configured ClickHouse, else of the local stack's. Not to be shared between threads.
+def connect(settings: Settings, seconds: int | None = None) -> Client:
+    """A client of the configured ClickHouse, else of the local stack's. Not to be shared between threads. A request of
+    it may take `seconds`, or those of the settings.
 
     Raises ClickHouseUnavailable when it does not answer, StackError when there is neither.
     """
@@ -51,7 +54,7 @@ def connect(settings: Settings) -> Client:
             dsn=address,
             autogenerate_session_id=False,
             connect_timeout=_CONNECT_SECONDS,
-            send_receive_timeout=settings.clickhouse_timeout_seconds,
+            send_receive_timeout=seconds or settings.clickhouse_timeout_seconds,
             query_retries=0,
             client_name="bnpl-shadow",
         )

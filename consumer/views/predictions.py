@@ -1,6 +1,6 @@
 """Predictions with what became of their transactions, as known on a day: of one transaction, or page by page.
 
-Both ask `shadow_predictions_as_of` (`deploy/clickhouse/0013_predictions_as_of.sql`) for named transactions, which it
+Both ask `shadow_predictions_as_of` (`deploy/clickhouse/0017_predictions_merged.sql`) for named transactions, which it
 finds by the order of both tables. A page first finds its places by time alone, without reading anything else.
 """
 

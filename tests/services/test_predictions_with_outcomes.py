@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -253,6 +253,16 @@ def made_up(seed: int) -> tuple[list[Prediction], list[Outcome]]:
     return predictions, outcomes
 
 
+CONDITIONS: dict[str, Callable[..., bool]] = {
+    "actual_default": lambda bad, days, cost: bad is True,
+    "NOT actual_default": lambda bad, days, cost: bad is False,
+    "actual_default IS NULL": lambda bad, days, cost: bad is None,
+    "days_to_resolution > 20": lambda bad, days, cost: days is not None and days > 20,
+    "opportunity_cost != 0": lambda bad, days, cost: bool(cost),
+}
+"""Each lets ClickHouse turn the join of the view into one of another kind."""
+
+
 def test_predictions_and_counts_are_those_of_the_definitions(tables: Client, clickhouse_database: str) -> None:
     predictions, outcomes = made_up(7)
     insert_predictions(tables, predictions)
@@ -277,6 +287,10 @@ def test_predictions_and_counts_are_those_of_the_definitions(tables: Client, cli
             assert found[name][:2] == row[:2], name
             assert found[name][2] == pytest.approx(row[2]), name
         assert status(clickhouse_database) == counts
+        for condition, holds in CONDITIONS.items():
+            asked = f"SELECT prediction_id FROM shadow_predictions WHERE {condition}"
+            kept = {name for name, row in expected.items() if holds(*row)}
+            assert {row[0] for row in tables.query(asked).result_rows} == kept, condition
 
 
 def test_every_version_stays_so_that_a_day_sees_what_was_known_on_it(tables: Client) -> None:

@@ -38,17 +38,23 @@ _VINTAGES = f"""
 SELECT toMonday(event_time) AS week, name, count(), countIf(defaulted),
     toFloat64(sum(toInt128(assumeNotNull(score) * {_PARTS}))) / {_PARTS}
 FROM (
-    SELECT transaction_id, event_time, name, score FROM {SCORES.name} FINAL
-    ARRAY JOIN models.name AS name, models.score AS score, models.score_kind AS score_kind
-    WHERE event_time >= {{first:Date}} AND artifact_version = {{version:String}} AND score_kind = 'probability'
-    AND score IS NOT NULL
-    AND event_time + toIntervalDay({{days:UInt16}} + {{days_an_instalment:UInt16}} * installment_count) < {{as_of:Date}}
-) AS scored
-INNER JOIN (
-    SELECT transaction_id, argMax(defaulted, (version, observed_at)) AS defaulted FROM outcomes
-    WHERE label = {{label:String}} AND observed_at < {{as_of:Date}} GROUP BY transaction_id
-) AS known ON known.transaction_id = scored.transaction_id
+    SELECT event_time, models.name, models.score, models.score_kind, known.defaulted AS defaulted
+    FROM (
+        SELECT transaction_id, event_time, models.name, models.score, models.score_kind FROM {SCORES.name} FINAL
+        WHERE event_time >= {{first:Date}} AND artifact_version = {{version:String}}
+        AND event_time + toIntervalDay({{days:UInt16}} + {{days_an_instalment:UInt16}} * installment_count)
+            < {{as_of:Date}}
+    ) AS scored
+    INNER JOIN (
+        SELECT transaction_id, defaulted FROM outcomes
+        WHERE label = {{label:String}} AND observed_at < {{as_of:Date}}
+        ORDER BY transaction_id, version DESC, observed_at DESC, outcome_offset DESC LIMIT 1 BY transaction_id
+    ) AS known USING transaction_id
+)
+ARRAY JOIN models.name AS name, models.score AS score, models.score_kind AS score_kind
+WHERE score_kind = 'probability' AND score IS NOT NULL
 GROUP BY week, name ORDER BY week, name
+SETTINGS join_algorithm = 'full_sorting_merge,hash'
 """  # noqa: S608
 
 _VINTAGES_BACK_DAYS = 366

@@ -12,7 +12,7 @@ import numpy as np
 from clickhouse_connect.driver.client import Client
 
 from consumer.contracts.registry import SchemaRegistry, schema_registry
-from consumer.services.clickhouse import connect
+from consumer.services.clickhouse import PATIENT_SECONDS, connect
 from consumer.settings import Settings
 from consumer.watch.check.start import refuse_unready_table
 from consumer.watch.reconcile import compare
@@ -25,9 +25,6 @@ from consumer.watch.records import TopicReader
 
 KINDS = ("lost", "twice", "unknown", "not_stored", "rows_too_many")
 """What can be wrong; `Reconciliation` says what each is."""
-
-_ANSWER_SECONDS = 120
-"""What ClickHouse may take to the next rows of the whole table."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +117,9 @@ def reconcile(
     migrations are missing.
     """
     refuse_unready_table(settings)
-    patient = settings.model_copy(update={"clickhouse_timeout_seconds": _ANSWER_SECONDS})
     registry = schema_registry(settings)
     try:
-        with TopicReader(settings) as reader, connect(patient) as client:
+        with TopicReader(settings) as reader, connect(settings, PATIENT_SECONDS) as client:
             return _Reconciler(settings, reader, client, registry, take(settings, reader, since), progress).compare()
     finally:
         if registry is not None:
