@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 
 from harness import eventually
+from kafka_proxy import KafkaProxy
 from pydantic import SecretStr
 from samples import transaction
 from served import Api, serving
@@ -17,37 +15,6 @@ from served import Api, serving
 from consumer.api.openapi import EXAMPLES, OUTCOME
 from consumer.settings import Settings
 from consumer.system.faults.proxy import Proxy, behaving
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-@contextmanager
-def forwarding(port: int, target: str) -> Iterator[None]:
-    """Whoever connects to the port talks to the target, by which Kafka's clients find the brokers."""
-    host, _, number = target.partition(":")
-
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                sink.sendall(data)
-        for each in (source, sink):
-            each.close()
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listening.accept()
-                far = socket.create_connection((host, int(number)))
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=copy, args=pair, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", port)) as listening:
-        threading.Thread(target=accept, daemon=True).start()
-        yield
-        listening.shutdown(socket.SHUT_RDWR)
 
 
 def refused(api: Api, path: str, content: object = None) -> None:
@@ -60,13 +27,18 @@ def refused(api: Api, path: str, content: object = None) -> None:
 
 def test_a_part_that_is_away_is_told_in_time_and_found_again(history: Settings) -> None:
     assert history.clickhouse_url
-    port = free_port()
-    with Proxy(history.clickhouse_url.get_secret_value()) as proxy, ThreadPoolExecutor(1) as pool:
+    with (
+        KafkaProxy(str(history.kafka_bootstrap_servers)) as kafka,
+        Proxy(history.clickhouse_url.get_secret_value()) as proxy,
+        ThreadPoolExecutor(1) as pool,
+        ExitStack() as at_first,
+    ):
+        at_first.enter_context(kafka.away())
         changes = {
             "api_tokens_file": None,
             "clickhouse_url": SecretStr(proxy.address.replace("//", "//default:@")),
             "clickhouse_timeout_seconds": 1,
-            "kafka_bootstrap_servers": f"127.0.0.1:{port}",
+            "kafka_bootstrap_servers": kafka.address,
         }
         with serving(history.model_copy(update=changes), ready=False) as api:
             waiting = pool.submit(refused, api, "/v1/outcomes", EXAMPLES[OUTCOME])
@@ -89,9 +61,9 @@ def test_a_part_that_is_away_is_told_in_time_and_found_again(history: Settings) 
             assert api.get("/v1/predictions?limit=1", None).status_code == 200
 
             waiting.result(30)
-            with forwarding(port, str(history.kafka_bootstrap_servers)):
-                eventually(lambda: api.get("/readyz", None).status_code == 200, 30, "Kafka is found again")
-                assert api.post("/v1/decision", transaction(), None).json()["decided_by"] == "rules"
-                assert api.post("/v1/outcomes", EXAMPLES[OUTCOME], None).status_code in (202, 503)
-                eventually(lambda: api.get("/v1/lag", None).status_code == 200, 30, "the lag is known again")
-                assert json.loads(api.get("/readyz", None).text)["away"] == []
+            at_first.close()
+            eventually(lambda: api.get("/readyz", None).status_code == 200, 30, "Kafka is found again")
+            assert api.post("/v1/decision", transaction(), None).json()["decided_by"] == "rules"
+            assert api.post("/v1/outcomes", EXAMPLES[OUTCOME], None).status_code in (202, 503)
+            eventually(lambda: api.get("/v1/lag", None).status_code == 200, 30, "the lag is known again")
+            assert json.loads(api.get("/readyz", None).text)["away"] == []

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: every page on real data, its numbers against `evaluate`, and ClickHouse away."""
+"""The dashboard in a real browser: every page on real data, its numbers against `evaluate`, and what it needs away."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM, FIRST_ROW, NO_BROWSER, PATIENCE_MS, address_of, chromium, drawn, photograph, table
-from evaluated_past import FIRST, MATURE, Past
+from evaluated_past import COUNT, FIRST, MATURE, Past
 from harness import Commands
+from kafka_proxy import KafkaProxy
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 
@@ -31,10 +32,11 @@ _ERRORS = "[data-testid=stException], [data-testid=stAlertContentError]"
 
 @dataclass(frozen=True)
 class Site:
-    """A running dashboard, the way to ClickHouse that it takes, and a visitor."""
+    """A running dashboard, the ways to ClickHouse and Kafka that it takes, and a visitor."""
 
     address: str
-    proxy: Proxy
+    clickhouse: Proxy
+    kafka: KafkaProxy
     page: Page
 
     def visit(self, path: str = "") -> Page:
@@ -47,13 +49,21 @@ class Site:
 def site(past: Past, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert past.settings.clickhouse_url
     commands = Commands(tmp_path_factory.mktemp("dashboard"))
-    with Proxy(past.settings.clickhouse_url.get_secret_value()) as proxy, chromium() as browser:
-        given = {"clickhouse_url": SecretStr(proxy.address), "dashboard_port": 0}
+    with (
+        Proxy(past.settings.clickhouse_url.get_secret_value()) as proxy,
+        KafkaProxy(str(past.settings.kafka_bootstrap_servers)) as kafka,
+        chromium() as browser,
+    ):
+        given = {
+            "clickhouse_url": SecretStr(proxy.address),
+            "kafka_bootstrap_servers": kafka.address,
+            "dashboard_port": 0,
+        }
         dashboard = commands.start(past.settings.model_copy(update=given), "dashboard")
         try:
             page = browser.new_page(viewport={"width": 1400, "height": 900})
             page.set_default_timeout(PATIENCE_MS)
-            yield Site(address_of(dashboard), proxy, page)
+            yield Site(address_of(dashboard), proxy, kafka, page)
             dashboard.terminate()
             assert dashboard.ended(20) == 0
             assert "Traceback" not in dashboard.output
@@ -193,13 +203,32 @@ def test_one_transaction_is_followed_from_the_ledger(site: Site, past: Past) -> 
 
 def test_clickhouse_away_is_named_and_the_page_comes_back_by_itself(site: Site) -> None:
     page = site.page
-    with behaving(site.proxy, "503"):
+    with behaving(site.clickhouse, "503"):
         page.goto(f"{site.address}/vintages?label=d42")
         expect(page.get_by_text("This page cannot be shown: ClickHouse")).to_be_visible()
         expect(page.get_by_text("comes back by itself")).to_be_visible()
         expect(page.locator("[data-testid=stException]")).to_have_count(0)
     expect(page.get_by_text("Default rate by week of origination").first).to_be_visible()
     expect(page.get_by_text("cannot be shown")).to_have_count(0)
+
+
+def test_kafka_away_is_named_beside_what_clickhouse_has_and_the_lag_comes_back_by_itself(
+    site: Site, past: Past
+) -> None:
+    page = site.visit("live")
+    away = page.get_by_text("Lag is as last seen: ")
+    expect(page.get_by_role("heading", name="Lag")).to_be_visible()
+    expect(away).to_have_count(0)
+    with site.kafka.away():
+        for group in (past.settings.score_group, past.settings.sink_group):
+            expect(
+                away.filter(has_text=f"the lag of {group} cannot be asked of Kafka at {site.kafka.address}")
+            ).to_be_visible()
+        assert {row["messages"] for row in table(page, "oldest waits").values()} == {"0"}
+        expect(page.get_by_text(f"the table holds {COUNT:,} rows")).to_be_visible()
+        expect(page.get_by_text("cannot be shown")).to_have_count(0)
+        expect(page.locator("[data-testid=stException]")).to_have_count(0)
+    expect(away).to_have_count(0, timeout=2 * PATIENCE_MS)  # clients wait up to 10 s before they try again
 
 
 def test_where_it_cannot_listen_is_named(past: Past, site: Site, tmp_path: Path) -> None:
