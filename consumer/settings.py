@@ -142,6 +142,8 @@ class Settings(BaseSettings):
     """How often one token, or without tokens one address, may ask: a number a second, minute or hour."""
     api_max_body_bytes: Positive = 4 * 1024 * 1024
     """The largest request body; a thousand transactions with all their fields are half of it."""
+    api_control_max_silence_seconds: Annotated[int, Field(ge=5)] = 60
+    """After so long without Kafka's word that a promotion still rules, the API decides by the rules alone."""
 
     # what is let in
     event_max_future_seconds: Positive = 300

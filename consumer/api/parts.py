@@ -106,7 +106,8 @@ class Parts:
 def make_parts(settings: Settings) -> Parts:
     """Prove and load the models and everything else. Raises Fatal that names what cannot be used."""
     metrics, controller = Metrics("api"), load_controller(settings)
-    control = ControlFollower(settings, controller.predictor.model_set, metrics)
+    silence = settings.api_control_max_silence_seconds
+    control = ControlFollower(settings, controller.predictor.model_set, metrics, silence)
     return Parts(
         settings=settings,
         metrics=metrics,

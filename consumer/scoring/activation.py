@@ -1,8 +1,8 @@
 """Who decides: the rules, or, where a promotion says so, the champion among those whom the rules approve.
 
 In mode shadow nothing that a model said is looked at. In the other modes a champion can only be stricter than the
-rules: what they decline stays declined. Where it gives no usable score in time, or has no threshold, the decision of
-the rules stands for that transaction at once.
+rules: what they decline stays declined. Where it gives no usable score in time, has no threshold, or may have been
+stopped without our knowledge, the decision of the rules stands for that transaction at once.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Activation:
     mode: Mode = "shadow"
     canary_percent: float | None = None
     revision: int = 0
+    doubt: str | None = None
+    """Why nobody can say that this still rules: then the champion decides nothing, whatever the mode."""
 
     @property
     def percent(self) -> float:
@@ -88,7 +90,7 @@ def stand(activation: Activation, decisions: Decisions, predictions: Predictions
     if activation.canary_percent is not None:
         asked = asked & in_canary(customers, activation.canary_percent)
     scores, threshold = predictions.champion_scores, predictions.champion_threshold
-    usable = np.isfinite(scores) & np.isfinite(threshold)
+    usable = np.isfinite(scores) & np.isfinite(threshold) & (activation.doubt is None)
     declines = pa.array(asked & usable & (scores >= threshold))
     who = np.where(asked, np.where(usable, DECIDERS.index("champion"), DECIDERS.index("fallback")), 0)
     return Standing(

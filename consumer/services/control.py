@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -39,6 +39,8 @@ _ANSWER_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _FIRST_READ_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
+_ASK_EVERY_SECONDS = 1.0
+_ASK_SECONDS = 2.0
 _ABORT_SECONDS = 5.0
 _FETCH = {"fetch.wait.max.ms": 100}
 """The broker answers as soon as there is a record. This is how long it takes to say that there is none."""
@@ -61,7 +63,7 @@ class _Tail:
         self._place = TopicPartition(settings.topic_control, _PARTITION, OFFSET_BEGINNING)
         self._know_leader(settings.topic_control)
         self._consumer.assign([self._place])
-        self._next = 0
+        self._next = self._end = 0
         self.at_end = False
         """Whether the last look found all that was ever written to be read or aborted."""
 
@@ -85,11 +87,20 @@ class _Tail:
         if offset < self._next:
             raise KafkaUnavailable("the topic begins anew")
         if error is not None:
+            self._end = offset
             _, end = self._consumer.get_watermark_offsets(self._place, cached=True)
             self.at_end = offset >= end  # not where an open transaction holds records back
             return None
         self._next, self.at_end = offset + 1, False
         return message
+
+    def is_whole(self, seconds: float) -> bool:
+        """Whether the broker, asked now, knows of nothing behind what was read; False also when it does not answer."""
+        try:
+            ends = self._consumer.get_watermark_offsets(self._place, seconds)
+        except KafkaException:
+            return False
+        return ends is not None and self._end >= int(ends[1])
 
     def __enter__(self) -> Self:
         return self
@@ -192,7 +203,14 @@ class ControlFollower:
     good state goes on ruling.
     """
 
-    def __init__(self, settings: Settings, model_set: ModelSet, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, model_set: ModelSet, metrics: Metrics, max_silence: float | None = None
+    ) -> None:
+        """`max_silence`: after so many seconds without Kafka's word that the state is the newest, it is in doubt.
+        Without this bound Kafka is not asked.
+        """
+        self._max_silence = max_silence
+        self._heard_until = self._next_ask = Deadline.after(0)
         self._settings, self._model_set = settings, model_set
         self._skipped = metrics.control_skipped
         self._stop, self._read_once = threading.Event(), threading.Event()
@@ -213,7 +231,13 @@ class ControlFollower:
         if not self._read_once.wait(_FIRST_READ_SECONDS):
             require_topics(self._settings, self._settings.topic_control)
             raise KafkaUnavailable(f"{self._settings.topic_control} was not read yet, which says who decides")
-        return self._newest
+        return replace(self._newest, doubt=self._doubt)
+
+    @property
+    def _doubt(self) -> str | None:
+        if self._max_silence is None or not self._heard_until.passed:
+            return None
+        return f"for {self._max_silence:.0f} s Kafka has not said whether that still rules"
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -242,7 +266,17 @@ class ControlFollower:
                 self._take(records, message)
             elif tail.at_end:
                 self._rule_by(records)
+                self._hear(tail)
                 self._read_once.set()
+
+    def _hear(self, tail: _Tail) -> None:
+        """Let what was true when Kafka was asked hold for a while."""
+        if self._max_silence is None or not self._next_ask.passed:
+            return
+        heard_until = Deadline.after(self._max_silence)
+        if tail.is_whole(_ASK_SECONDS):
+            self._heard_until = heard_until
+        self._next_ask = Deadline.after(_ASK_EVERY_SECONDS)
 
     def _take(self, records: ControlLog, message: Any) -> None:
         try:

@@ -20,6 +20,10 @@ from consumer.api.app import make_app, served
 from consumer.api.auth import Callers, Scope, new_token
 from consumer.api.parts import Parts, make_parts
 from consumer.api.serve import address, listen, serve
+from consumer.clock import utc_now
+from consumer.contracts.control import Control, Mode
+from consumer.scoring.controller import ShadowModeController
+from consumer.services.control import amend
 from consumer.settings import Settings
 
 SECONDS = 30.0
@@ -63,6 +67,22 @@ def token_file(path: Path) -> dict[str, str]:
     made = {scope: new_token(scope, [scope]) for scope in scopes}
     path.write_text(json.dumps({"tokens": [json.loads(kept.model_dump_json()) for _, kept in made.values()]}))
     return {name: secret for name, (secret, _) in made.items()}
+
+
+def let_decide(
+    settings: Settings, controller: ShadowModeController, mode: Mode, percent: float | None = None
+) -> Control:
+    """Promote `elastic`; gives what was written, which processes follow a little later."""
+    model_set = controller.predictor.model_set
+
+    def following(state: Control | None) -> Control:
+        return Control(
+            revision=(state.revision if state else 0) + 1, action="promote", champion="elastic", mode=mode,
+            canary_percent=percent, artifact_version=model_set.version, artifact_sha256=model_set.digest,
+            made_by="tests", made_at=utc_now(), reason="to see", override=True, unsupported="a test",
+        )  # fmt: skip
+
+    return amend(settings, following)
 
 
 @contextmanager

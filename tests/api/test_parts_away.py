@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 from harness import eventually
 from kafka_proxy import KafkaProxy
 from pydantic import SecretStr
 from samples import transaction
-from served import Api, serving
+from served import Api, let_decide, serving
 
 from consumer.api.openapi import EXAMPLES, OUTCOME
+from consumer.scoring.controller import ShadowModeController
 from consumer.settings import Settings
 from consumer.system.faults.proxy import Proxy, behaving
 
@@ -67,3 +69,31 @@ def test_a_part_that_is_away_is_told_in_time_and_found_again(history: Settings) 
             assert api.post("/v1/outcomes", EXAMPLES[OUTCOME], None).status_code in (202, 503)
             eventually(lambda: api.get("/v1/lag", None).status_code == 200, 30, "the lag is known again")
             assert json.loads(api.get("/readyz", None).text)["away"] == []
+
+
+def test_while_kafka_is_silent_no_model_decides_and_a_kill_meanwhile_is_obeyed(
+    settings: Settings, controller: ShadowModeController
+) -> None:
+    let_decide(settings, controller, "champion")
+    with KafkaProxy(str(settings.kafka_bootstrap_servers)) as kafka:
+        changes = {"kafka_bootstrap_servers": kafka.address, "api_control_max_silence_seconds": 5}
+        with serving(settings.model_copy(update=changes)) as api:
+
+            def decided(mode: str, by: str) -> dict[str, Any] | None:
+                told: dict[str, Any] = api.post("/v1/decision", transaction(), None).json()
+                return told if (told["mode"], told["decided_by"]) == (mode, by) else None
+
+            assert decided("champion", "champion")
+            assert api.get("/readyz", None).json()["doubt"] is None
+            with kafka.away():
+                told = eventually(lambda: decided("champion", "fallback"), 30, "the champion is not trusted any more")
+                assert told["decision"] == told["business_decision"] == "approve"
+                assert told["advisory"] is True
+                assert told["fallback_reason"] == "for 5 s Kafka has not said whether that still rules"
+                ready = api.get("/readyz", None)
+                assert (ready.status_code, ready.json()["doubt"]) == (200, told["fallback_reason"])
+                let_decide(settings, controller, "shadow")
+                assert decided("champion", "fallback")
+            told = eventually(lambda: decided("shadow", "rules"), 60, "the kill is obeyed")
+            assert told["fallback_reason"] is None
+            eventually(lambda: api.get("/readyz", None).json()["doubt"] is None, 20, "Kafka is heard again")

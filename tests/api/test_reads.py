@@ -217,5 +217,5 @@ def test_metrics_count_requests_by_route_and_no_id(api: Api) -> None:
 
 def test_health_needs_no_token(api: Api, history: Settings) -> None:
     assert api.get("/livez", None).json() == {"ok": True, "reasons": []}
-    assert api.get("/readyz", None).json() == {"ok": True, "reasons": [], "away": []}
+    assert api.get("/readyz", None).json() == {"ok": True, "reasons": [], "away": [], "doubt": None}
     assert history.api_tokens_file

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from harness import eventually, outcome, read_topic, simulated
 from samples import transaction
-from served import Api
+from served import Api, let_decide
 
 from consumer.clock import utc_now
-from consumer.contracts.control import Control
+from consumer.contracts.control import Mode
 from consumer.contracts.transaction import transaction_batch
 from consumer.scoring.activation import in_canary
 from consumer.scoring.controller import ShadowModeController
-from consumer.services.control import amend
 from consumer.services.feed import feeds
 
 ADVISORY = {"mode", "decision", "decided_by", "advisory"}
@@ -46,17 +45,8 @@ def test_a_thousand_at_once_are_a_thousand_one_by_one(api: Api) -> None:
             assert alone == {name: pytest.approx(told[name], abs=1e-12) for name in alone}
 
 
-def promote(api: Api, controller: ShadowModeController, mode: str, percent: float | None = None) -> None:
-    model_set = controller.predictor.model_set
-
-    def following(state: Control | None) -> Control:
-        return Control(
-            revision=(state.revision if state else 0) + 1, action="promote", champion="elastic", mode=mode,  # type: ignore[arg-type]
-            canary_percent=percent, artifact_version=model_set.version, artifact_sha256=model_set.digest,
-            made_by="tests", made_at=utc_now(), reason="to see", override=True, unsupported="a test",
-        )  # fmt: skip
-
-    written = amend(api.settings, following)
+def promote(api: Api, controller: ShadowModeController, mode: Mode, percent: float | None = None) -> None:
+    written = let_decide(api.settings, controller, mode, percent)
     eventually(lambda: api.parts.control.newest().revision == written.revision, 20, "the promotion is followed")
 
 

@@ -64,6 +64,7 @@ class Health(BaseModel):
     ok: bool
     reasons: list[str]
     away: list[str] = []
+    doubt: str | None = None
 
 
 @router.get("/v1/lag", summary="How far behind the services are", openapi_extra=needs("read"), responses=refusals(Lag))
@@ -87,11 +88,13 @@ async def livez() -> Response:
 @router.get("/readyz", summary="Ready", responses={200: {"model": Health}, 503: {"model": Health}})
 async def readyz(request: Request) -> Response:
     """503 until the models are proved and the control topic was read once. `away` names parts that do not answer now:
-    what needs them is refused with 503, and the rest is served, so that a broken store takes no decision away.
+    what needs them is refused with 503, and the rest is served, so that a broken store takes no decision away. `doubt`
+    tells that decisions are the rules' whoever is promoted, because Kafka has been silent for too long.
     """
     parts: Parts = request.app.state.parts
     reasons = [] if parts.control.known else ["the control topic was not read yet"]
-    health = {"ok": not reasons, "reasons": reasons, "away": list(parts.away)}
+    doubt = parts.control.newest().doubt if parts.control.known else None
+    health = {"ok": not reasons, "reasons": reasons, "away": list(parts.away), "doubt": doubt}
     return said(health, 503 if reasons else 200)
 
 

@@ -62,6 +62,7 @@ class Decision(Score):
     decided_by: str = Field(description="rules, champion or fallback.")
     advisory: bool = Field(description="Whether no model decided.")
     control_revision: int = Field(description="Of the promotion that rules; 0 for none.")
+    fallback_reason: str | None = Field(description="Why the champion did not decide though it should; null otherwise.")
 
 
 @router.post(
@@ -118,7 +119,10 @@ def _decide(parts: Parts, shape: Shape, body: bytes) -> dict[str, Any]:
     _columns(parts, [given], many=False)
     stands = parts.controller.score_single(given, activation)
     parts.metrics.standing.labels(stands["decision"], stands["decided_by"]).inc()
-    return {**stands, "control_revision": activation.revision}
+    reason = None
+    if stands["decided_by"] == "fallback":
+        reason = activation.doubt or stands["models"][stands["champion"]]["error"]
+    return {**stands, "control_revision": activation.revision, "fallback_reason": reason}
 
 
 def _columns(parts: Parts, given: list[Record], *, many: bool) -> pa.RecordBatch:
