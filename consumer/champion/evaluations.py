@@ -2,7 +2,8 @@
 
 Beside each its curves are kept (`evaluation/curves.py`), which are of the same rows and in no dossier.
 
-Append-only. The newest `evaluated_at` of the same artifact version, label and `as_of` counts.
+The newest `evaluated_at` of the same artifact version, label and `as_of` counts. None is changed; interim ones, of a
+day that has another, go after thirty days by the table's TTL.
 """
 
 from __future__ import annotations
@@ -36,12 +37,17 @@ _COLUMNS = (
     "says",
     "sha256",
 )
+_OF = "artifact_version = {artifact:String} AND label = {label:String}"
 _NEWEST = f"""
 SELECT {", ".join(_COLUMNS)}, document FROM {TABLE}
-WHERE artifact_version = {{artifact:String}} AND label = {{label:String}}
-  AND as_of <= fromUnixTimestamp64Micro({{as_of:Int64}}, 'UTC')
-ORDER BY as_of DESC, evaluated_at DESC LIMIT 1
+WHERE {_OF} AND (as_of, evaluated_at) IN (
+  SELECT as_of, evaluated_at FROM {TABLE}
+  WHERE {_OF} AND as_of <= fromUnixTimestamp64Micro({{as_of:Int64}}, 'UTC')
+  ORDER BY since IS NULL AND until IS NULL DESC, as_of DESC, evaluated_at DESC LIMIT 1
+)
+LIMIT 1
 """  # noqa: S608
+"""Found without the documents: each may hold a quarter of a megabyte."""
 _LISTED = f"""
 SELECT {", ".join(_COLUMNS)} FROM {TABLE}
 WHERE ({{artifact:String}} = '' OR artifact_version = {{artifact:String}})
@@ -73,6 +79,11 @@ class Listed:
     sha256: str
     """Of the file that `evaluate --json` or `dossier make` writes of it."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of all transactions, and not of those of a period."""
+        return self.since is None and self.until is None
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -83,18 +94,22 @@ class Stored:
     """As `champion.dossier.document` made it."""
 
 
-def store(client: Client, document: dict[str, Any], curves: Curves | None) -> Listed:
-    """Add an evaluation (of `champion.dossier.document`) and its curves. Raises ClickHouseUnavailable or Fatal."""
+def store(client: Client, document: dict[str, Any], curves: Curves | None, *, interim: bool = False) -> Listed:
+    """Add an evaluation (of `champion.dossier.document`) and its curves; an interim one is kept for thirty days.
+
+    Raises ClickHouseUnavailable or Fatal.
+    """
     content = to_bytes(document)
     listed = _described(document, hashlib.sha256(content).hexdigest())
-    row = [*(getattr(listed, name) for name in _COLUMNS), content.decode(), json.dumps(plain(curves))]
+    row = [*(getattr(listed, name) for name in _COLUMNS), content.decode(), json.dumps(plain(curves)), interim]
     with errors_named():
-        client.insert(TABLE, [row], column_names=[*_COLUMNS, "document", "curves"])
+        client.insert(TABLE, [row], column_names=[*_COLUMNS, "document", "curves", "interim"])
     return listed
 
 
 def newest(client: Client, artifact_version: str, label: str, as_of: datetime) -> Stored | None:
-    """The evaluation with the newest as_of that is not after `as_of`; None when there is none.
+    """The evaluation with the newest as_of that is not after `as_of`; None when there is none. One of all transactions
+    comes before any of a period.
 
     Raises ClickHouseUnavailable or Fatal.
     """

@@ -33,9 +33,6 @@ class _Basis:
     """What an evaluation rests on: as long as it is the same, so are the figures."""
 
     day: date
-    since: datetime | None
-    until: datetime | None
-    """Bounds of the transactions: the job sets none, who stores an evaluation by hand may."""
     score_ends: dict[int, int]
     outcome_ends: dict[int, int]
     policy_sha256: str
@@ -109,17 +106,18 @@ class EvaluateJob:
             self._waits, self._done = str(waiting), basis
 
     def _take_up(self, client: Client, now: datetime) -> None:
-        """Go on from what was stored last."""
+        """Go on from what was stored last, of all transactions."""
         label = self._terms.horizon.label
         found = evaluations.newest(client, self._settings.artifact_version, label, now)
-        if found:
+        if found and found.listed.is_whole:
             self._shown, self._done = found.document, _basis_of(found.document)
 
     def _evaluate(self, client: Client, now: datetime) -> None:
         snapshot = take_snapshot(client, Scope(now, self._settings.artifact_version), self._terms.horizon)
         evaluated = evaluate_snapshot(self._settings, client, snapshot, self._terms)
         told = document(evaluated)
-        stored = evaluations.store(client, told, evaluated.curves)
+        another_of_the_day = self._shown is not None and _day_of(self._shown) == _day_of(told)
+        stored = evaluations.store(client, told, evaluated.curves, interim=another_of_the_day)
         self._shown, self._done, self._waits = told, _basis_of(told), None
         log.info("evaluated", label=stored.label, as_of=stored.as_of.isoformat(), says=stored.says)
 
@@ -129,8 +127,6 @@ class EvaluateJob:
         registered = registered_at(client, terms.policy_sha256)
         return _Basis(
             day,
-            None,
-            None,
             scores,
             outcomes,
             terms.policy_sha256,
@@ -140,13 +136,16 @@ class EvaluateJob:
         )
 
 
+def _day_of(told: Mapping[str, Any]) -> date:
+    """As known on which."""
+    return datetime.fromisoformat(told["question"]["as_of"]).date()
+
+
 def _basis_of(told: Mapping[str, Any]) -> _Basis:
     """Of a stored evaluation."""
-    question, data, terms = told["question"], told["data"], told["terms"]
+    data, terms = told["data"], told["terms"]
     return _Basis(
-        datetime.fromisoformat(question["as_of"]).date(),
-        _time(question["since"]),
-        _time(question["until"]),
+        _day_of(told),
         {int(partition): end for partition, end in data["score_ends"].items()},
         {int(partition): end for partition, end in data["outcome_ends"].items()},
         terms["policy_sha256"],

@@ -49,7 +49,9 @@ def scope_options(command: Any) -> Any:
     metavar="SECONDS",
     help="Be the job: evaluate as of now until stopped, at most so often, and store each result.",
 )
-@click.option("--store", is_flag=True, help="Also keep it in ClickHouse, where API and dashboard find it.")
+@click.option(
+    "--store", is_flag=True, help="Also keep it, for API and dashboard, which prefer one of all transactions."
+)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report with plots there.")
 def command(as_json: bool, every: float | None, store: bool, html: Path | None, **scope: Any) -> None:
     """Compare every model with the rules, and with the champion, on the same transactions whose outcome is known.

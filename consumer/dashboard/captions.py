@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from consumer.champion.evaluations import Listed
 from consumer.champion.report.wording import interval, number, percent
 from consumer.evaluation.policy import Policy
 from consumer.evaluation.rates import Rate
@@ -41,6 +42,12 @@ def evaluated_days(told: Told) -> tuple[datetime, datetime]:
     """The first and the last day of the evaluated transactions."""
     began = datetime.fromisoformat(told["data"]["weeks_from"])
     return began, began + timedelta(weeks=max(told["evaluation"]["rows"]["week"], 1), days=-1)
+
+
+def bounds(listed: Listed) -> str:
+    """Of which transactions an evaluation was asked for."""
+    told = (("since", listed.since), ("before", listed.until))
+    return " and ".join(f"{word} {_moment(at.isoformat())}" for word, at in told if at)
 
 
 def horizon(told: Told) -> str:

@@ -30,6 +30,8 @@ def evaluation(choice: Choice) -> Stored | None:
         return None
     told = found.document
     st.caption(captions.of_evaluation(told))
+    if not found.listed.is_whole:
+        st.warning(f"Only of transactions {captions.bounds(found.listed)}: none of all transactions is stored.")
     if reasons := captions.unsettled(told):
         st.warning(f"Not settled: {'; '.join(reasons)}.")
     if (older := (choice.as_of - found.listed.as_of).days) > 0:

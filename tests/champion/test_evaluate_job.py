@@ -104,18 +104,56 @@ def test_it_stores_and_shows_and_evaluates_again_only_when_something_is_new(
     assert anew.once()
     assert stored(client) == 2
     assert_shows(shown(anew.metrics), second.document)
+    assert interim(client) == [False, True]
 
 
-def test_an_evaluation_of_a_part_of_the_transactions_is_not_taken_for_its_own(filled: Settings, client: Client) -> None:
+def interim(client: Client) -> list[bool]:
+    return [each for (each,) in client.query("SELECT interim FROM evaluations ORDER BY evaluated_at").result_rows]
+
+
+def test_of_a_day_long_ago_the_first_stays_and_what_was_asked_for(filled: Settings, client: Client) -> None:
+    EvaluateJob(filled).once()
+    now = evaluations.newest(client, "v1", "d28", utc_now())
+    assert now is not None
+    before, long_ago = stored(client), utc_now() - timedelta(days=31)
+    for minutes, passing in ((0, False), (5, True), (10, True), (15, False)):
+        at = (long_ago + timedelta(minutes=minutes)).isoformat()
+        asked = now.document["question"] | {"as_of": at}
+        evaluations.store(client, now.document | {"question": asked, "made_at": at}, None, interim=passing)
+    client.command("OPTIMIZE TABLE evaluations FINAL")
+    assert stored(client) == before + 2
+    assert interim(client)[:2] == [False, False]
+    assert evaluations.newest(client, "v1", "d28", utc_now()) == now
+
+
+def test_an_evaluation_of_a_part_of_the_transactions_is_not_taken_for_one_of_all(
+    filled: Settings, client: Client
+) -> None:
+    EvaluateJob(filled).once()
     whole, before = evaluations.newest(client, "v1", "d28", utc_now()), stored(client)
     assert whole is not None
-    asked = whole.document["question"] | {"since": f"{BEGAN}T00:00:00+00:00", "as_of": utc_now().isoformat()}
-    evaluations.store(client, whole.document | {"question": asked, "made_at": utc_now().isoformat()}, None)
+    part = store_part(client, whole, since=f"{BEGAN}T00:00:00+00:00")
+    assert part.since is not None
+    store_part(client, whole, until=utc_now().isoformat())
+    assert evaluations.newest(client, "v1", "d28", utc_now()) == whole
     assert EvaluateJob(filled).once()
-    assert stored(client) == before + 2
-    newest = evaluations.newest(client, "v1", "d28", utc_now())
-    assert newest is not None
-    assert newest.listed.since is None
+    assert stored(client) == before + 2, "and the job goes on from the one of all"
+
+
+def test_where_only_parts_are_stored_the_newest_of_them_is_found(filled: Settings, client: Client) -> None:
+    whole = evaluations.newest(client, "v1", "d28", utc_now())
+    assert whole is not None
+    early = (whole.listed.as_of - timedelta(days=9)).isoformat()
+    parts = [store_part(client, whole, since=f"{BEGAN}T00:00:00+00:00", as_of=early, label="d42") for _ in range(2)]
+    found = evaluations.newest(client, "v1", "d42", utc_now())
+    assert found is not None
+    assert (found.listed, found.listed.is_whole) == (parts[-1], False)
+
+
+def store_part(client: Client, whole: evaluations.Stored, **question: str) -> evaluations.Listed:
+    """The same, as if it had been asked for otherwise."""
+    asked = whole.document["question"] | {"as_of": utc_now().isoformat()} | question
+    return evaluations.store(client, whole.document | {"question": asked, "made_at": utc_now().isoformat()}, None)
 
 
 def assert_shows(series: dict[tuple[str, ...], float], told: dict[str, Any]) -> None:

@@ -169,6 +169,14 @@ def test_what_is_older_than_was_asked_says_so_and_nothing_later_is_shown(site: S
     expect(page.get_by_text(f"{example} is not of before the chosen day")).to_be_visible()
 
 
+def test_an_evaluation_of_a_part_of_the_transactions_says_of_which(site: Site, past: Past) -> None:
+    since = FIRST + timedelta(days=7)
+    asked = past.told["question"] | {"label": "d42", "since": since.isoformat()}
+    evaluations.store(past.client, past.told | {"question": asked})
+    page = site.visit("models?label=d42")
+    expect(page.get_by_text(f"Only of transactions since {since:%Y-%m-%d}: none of all")).to_be_visible()
+
+
 def test_defaults_against_scores_are_of_the_chosen_day_also_where_its_week_had_no_traffic(site: Site) -> None:
     page = site.visit("drift")
     expect(page.get_by_text("Nothing can be judged in this week")).to_be_visible()

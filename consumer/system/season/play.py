@@ -125,7 +125,7 @@ class Season:
 
     def _evaluate(self, as_of: datetime) -> tuple[Evaluated, dict[str, Any]]:
         """As known then, and stored."""
-        scope = Scope(as_of, self._settings.artifact_version, self._plan.week_start(1))
+        scope = Scope(as_of, self._settings.artifact_version)
         evaluated = evaluate_scope(self._settings, scope, self._terms)
         told = dossier.document(evaluated)
         with clickhouse.connect(self._settings) as client:
