@@ -45,6 +45,12 @@ class Service:
 SERVICES = (
     Service("score", "decides and scores checkouts", ("score",), "score_metrics_port"),
     Service("sink", "stores scores and outcomes", ("sink",), "sink_metrics_port"),
+    Service(
+        "reconcile",
+        "proves that nothing is lost",
+        ("reconcile", "--every", "300", "--since", "1h"),
+        "reconcile_metrics_port",
+    ),
     Service("drift", "compares traffic with training", ("drift", "--every", "60"), "drift_metrics_port"),
     Service("evaluate", "compares models by outcomes", ("evaluate", "--every", "300"), "evaluate_metrics_port"),
     Service("api", "answers programs over HTTP", ("api",), "api_port", "api_host", page="/docs"),

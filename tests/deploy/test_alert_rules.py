@@ -17,6 +17,7 @@ from exported import PROMETHEUS, faults, rules
 
 from consumer.cli.main import cli
 from consumer.settings import PROJECT, Settings
+from consumer.system.services import SERVICES
 
 ALERTS = rules("alert_rules.yml")
 RECORDED = rules("recording_rules.yml")
@@ -34,6 +35,13 @@ def promtool(*arguments: str) -> None:
 @needs_promtool
 def test_prometheus_takes_the_configuration_and_both_files_of_rules() -> None:
     promtool("check", "config", "prometheus.yml")
+
+
+def test_what_is_scraped_is_what_run_keeps_running_at_the_ports_it_has_if_not_told_otherwise() -> None:
+    (job,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    scraped = {each["labels"]["service"]: each["targets"] for each in job["static_configs"]}
+    served = {each.name: f"127.0.0.1:{Settings.model_fields[each.port].default}" for each in SERVICES}
+    assert scraped == {name: [at] for name, at in served.items() if name != "dashboard"}, "which exports nothing"
 
 
 @needs_promtool
