@@ -107,9 +107,9 @@ def _flagged_alone(sha256: str, model: str, most: int, _document: Mapping[str, A
 
 
 @st.cache_data(ttl=LATER, max_entries=20, show_spinner="Adding up opportunity costs")
-def opportunities(artifact: str, until: datetime) -> list[money.Opportunity]:
+def opportunities(artifact: str, as_of: datetime) -> list[money.Opportunity]:
     with _clickhouse(PATIENT_SECONDS) as client:
-        return money.opportunities(client, artifact, until)
+        return money.opportunities(client, artifact, as_of)
 
 
 # one transaction

@@ -1,4 +1,4 @@
-"""Opportunity cost as the view shadow_predictions has it: of the champions that decided, or would have, at the
+"""Opportunity cost as the view shadow_predictions_as_of has it: of the champions that decided, or would have, at the
 thresholds they were exported with. (What policies at the rules' share would be worth, `evaluate` says.)
 """
 
@@ -15,8 +15,8 @@ _BY_CHAMPION = """
 SELECT
   champion, min(timestamp), max(timestamp), count(), countIf(opportunity_cost IS NULL), countIf(opportunity_cost != 0),
   sum(opportunity_cost)
-FROM shadow_predictions
-WHERE artifact_version = {artifact:String} AND timestamp < {until:DateTime64(3)}
+FROM shadow_predictions_as_of(as_of = {as_of:DateTime64(3)})
+WHERE artifact_version = {artifact:String} AND timestamp < {as_of:DateTime64(3)}
 GROUP BY champion ORDER BY champion
 """
 
@@ -37,11 +37,11 @@ class Opportunity:
     """None where nothing is known"""
 
 
-def opportunities(client: Client, artifact_version: str, until: datetime) -> list[Opportunity]:
-    """By champion, of transactions before `until`; outcomes are those known now. Reads all rows of the version.
+def opportunities(client: Client, artifact_version: str, as_of: datetime) -> list[Opportunity]:
+    """By champion, of transactions before `as_of` with the outcomes known then. Reads all rows of the version.
 
     Raises ClickHouseUnavailable or Fatal.
     """
-    asked = {"artifact": artifact_version, "until": until}
+    asked = {"artifact": artifact_version, "as_of": as_of}
     with errors_named():
         return [Opportunity(*row) for row in client.query(_BY_CHAMPION, asked).result_rows]

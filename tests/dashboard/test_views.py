@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from evaluated_past import COUNT, MATURE, Past
+from evaluated_past import COUNT, FIRST, MATURE, Past
 from harness import send
 
 from consumer.champion.dossier import snapshot_of
@@ -63,13 +63,28 @@ def test_outcomes_of_a_transaction_are_those_known_then(past: Past) -> None:
 
 
 def test_opportunity_is_the_sum_of_the_column(past: Past) -> None:
-    (found,) = money.opportunities(past.client, "v1", utc_now())
+    (found,) = money.opportunities(past.client, "v1", FIRST + timedelta(weeks=52))
     asked = "count(), countIf(opportunity_cost IS NULL), sum(opportunity_cost)"
     ((count, unknown, total),) = past.client.query(f"SELECT {asked} FROM shadow_predictions").result_rows
     assert (found.champion, found.transactions, found.unknown) == ("ridge", count, unknown)
     assert found.total == pytest.approx(total)
     assert 0 < found.differing < count
     assert money.opportunities(past.client, "v9", utc_now()) == []
+
+
+def test_opportunity_as_of_a_day_counts_no_outcome_that_was_observed_later(past: Past) -> None:
+    known = "SELECT uniqExact(transaction_id) FROM outcomes WHERE observed_at <= %(as_of)s"
+    found = []
+    for weeks in (3, 8, 30):
+        asked = {"as_of": FIRST + timedelta(weeks=weeks)}
+        (told,) = money.opportunities(past.client, "v1", asked["as_of"])
+        assert told.last < asked["as_of"].replace(tzinfo=None)
+        assert told.differing <= past.client.query(known, asked).result_rows[0][0]
+        found.append(told)
+    early, middle, late = found
+    assert early.transactions < middle.transactions == late.transactions == COUNT
+    assert middle.unknown > late.unknown
+    assert middle.total != late.total
 
 
 def test_data_health_names_what_is_stored_and_what_was_refused(past: Past) -> None:

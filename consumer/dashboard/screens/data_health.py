@@ -44,7 +44,10 @@ def _stored(choice: Choice) -> None:
         st.info("No score of a transaction before the chosen day is stored.")
         return
     captions.table(rows, "models")
-    st.caption(f"Transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC; rows that are still to be merged count twice.")
+    st.caption(
+        f"Transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC, as stored now, whenever they were scored; rows that "
+        "are still to be merged count twice."
+    )
 
 
 def _failed(choice: Choice) -> None:
@@ -64,7 +67,9 @@ def _failed(choice: Choice) -> None:
         for each in found
     ]
     captions.table(rows, "models")
-    st.caption(f"Of transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC. The errors: docs/architecture.md.")
+    st.caption(
+        f"Of transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC, as stored now. The errors: docs/architecture.md."
+    )
 
 
 def _dead_letters() -> None:
@@ -85,7 +90,10 @@ def _dead_letters() -> None:
         for each in found.kinds
     ]
     captions.table(kinds, "stage")
-    st.caption(f"n = {found.total:,} letters of {found.topic}, refused in the last {_LETTER_DAYS} days.")
+    st.caption(
+        f"n = {found.total:,} letters of {found.topic}, refused in the last {_LETTER_DAYS} days, whatever day is "
+        "chosen."
+    )
     with st.expander("The newest"):
         newest = [
             {

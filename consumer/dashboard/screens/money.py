@@ -96,7 +96,7 @@ def _as_stored(choice: Choice) -> None:
     st.header("Column opportunity_cost of shadow_predictions")
     found = data.opportunities(choice.artifact, choice.as_of)
     if not found:
-        st.info(f"Nothing was scored by models {choice.artifact}.")
+        st.info(f"No score by models {choice.artifact} of a transaction before the chosen day is stored.")
         return
     rows = [
         {
@@ -113,6 +113,7 @@ def _as_stored(choice: Choice) -> None:
     captions.table(rows, "champion")
     st.caption(
         "Had the champion of the time decided by the threshold it was exported with, against what was decided. "
-        f"Transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC with all that is known of them now, which is not as "
-        "of the chosen day. A sum over what is known, so without interval."
+        f"Transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC with the outcomes known then, as "
+        "`shadow_predictions_as_of` has it; by the economics in force now. A sum over what is known, so without "
+        "interval."
     )
