@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from consumer.api.connection import Connection
 from consumer.errors import ConfigurationError
 from consumer.logs import get_logger
+from consumer.stack.endpoint import endpoint
 
 log = get_logger(__name__)
 
@@ -30,15 +31,14 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
-            f"the API cannot listen on {host}:{port} ({error.strerror}); set BNPL_API_HOST and BNPL_API_PORT to "
-            "others, or the port to 0 for any"
+            f"the API cannot listen on {endpoint(host, port)} ({error.strerror}); set BNPL_API_HOST and BNPL_API_PORT "
+            "to others, or the port to 0 for any"
         ) from error
 
 
 def address(listening: socket.socket) -> str:
     """The URL that it answers under."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{endpoint(*listening.getsockname()[:2])}"
 
 
 def serve(app: ASGIApp, listening: socket.socket, stop: threading.Event) -> None:

@@ -12,6 +12,7 @@ from consumer import logs
 from consumer.errors import ConfigurationError
 from consumer.logs import get_logger
 from consumer.settings import PROJECT, load_settings
+from consumer.stack.endpoint import endpoint
 from consumer.stack.part import free_port, refuse_taken_port
 
 _SCRIPT = PROJECT / "consumer" / "dashboard" / "app.py"
@@ -61,9 +62,9 @@ def _serve(script: Path, host: str, port: int) -> None:
     }
     bootstrap.load_config_options(options)
     import_module("consumer.dashboard.shell")  # once, and not while the first visitor waits
-    log.info("dashboard", url=f"http://{host}:{port}")
+    log.info("dashboard", url=f"http://{endpoint(host, port)}")
     try:
         bootstrap.run(str(script), False, [], options)
     except OSError as error:
-        why = f"no dashboard: cannot listen on {host}:{port} ({error.strerror})"
+        why = f"no dashboard: cannot listen on {endpoint(host, port)} ({error.strerror})"
         raise ConfigurationError(f"{why}; set BNPL_DASHBOARD_HOST to an address of this machine") from error

@@ -7,6 +7,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from consumer.settings import Settings
+from consumer.stack.endpoint import endpoint, reached
 from consumer.stack.part import free_port, refuse_taken_port
 
 _ANSWER_SECONDS = 2.0
@@ -31,15 +32,17 @@ class Service:
         return f"BNPL_{self.port.upper()}"
 
     def address(self, settings: Settings) -> str:
-        return f"http://{getattr(settings, self.host)}:{getattr(settings, self.port)}{self.page}"
+        return f"http://{self._place(settings)}{self.page}"
 
     def answers(self, settings: Settings) -> bool:
-        url = f"http://{getattr(settings, self.host)}:{getattr(settings, self.port)}{self.ready}"
         try:
-            with urlopen(url, timeout=_ANSWER_SECONDS) as answer:
+            with urlopen(f"http://{self._place(settings)}{self.ready}", timeout=_ANSWER_SECONDS) as answer:
                 return bool(answer.status == 200)
         except (URLError, OSError):  # a 503 too
             return False
+
+    def _place(self, settings: Settings) -> str:
+        return endpoint(reached(getattr(settings, self.host)), getattr(settings, self.port))
 
 
 SERVICES = (

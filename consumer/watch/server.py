@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from consumer.logs import get_logger
 from consumer.metrics import Metrics
 from consumer.services.pulse import Pulse
 from consumer.settings import Settings
+from consumer.stack.endpoint import endpoint
 from consumer.watch.health import ClickHouseProbe, Health, lag_series
 from consumer.watch.lag_watch import LagWatch
 from consumer.watch.watchdog import Watchdog
@@ -53,12 +55,16 @@ class StatusServer:
     def __init__(self, host: str, port: int, setting: str) -> None:
         """Raises ConfigurationError that names `setting` when the port is taken or the host is none of ours."""
         try:
-            self._server = make_server(host, port, self._answer, _Server, _Handler)
+            self._server = make_server(host, port, self._answer, _Server6 if ":" in host else _Server, _Handler)
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
-            why = f"port {port} of {host} is taken" if taken else f"cannot listen on {host}:{port} ({error.strerror})"
+            why = (
+                f"port {port} of {host} is taken"
+                if taken
+                else f"cannot listen on {endpoint(host, port)} ({error.strerror})"
+            )
             raise ConfigurationError(f"no metrics and health: {why}; set {setting} to another, or 0 for any") from error
-        self.url = f"http://{host}:{self._server.server_port}"
+        self.url = f"http://{endpoint(host, self._server.server_port)}"
         self._metrics: Application = make_wsgi_app(CollectorRegistry())
         self._live: Reasons = list
         self._ready: Reasons = lambda: ["starting"]
@@ -133,6 +139,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         host, self.server_port = self.server_address[:2]
         self.server_name = str(host)
         self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(WSGIRequestHandler):

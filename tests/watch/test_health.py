@@ -14,8 +14,10 @@ from consumer.clock import utc_now
 from consumer.metrics import Metrics
 from consumer.services.pulse import Pulse
 from consumer.settings import Settings
+from consumer.system.services import SERVICES
 from consumer.watch.health import Health, lag_series
 from consumer.watch.lag import GroupLook, PartitionLag
+from consumer.watch.server import StatusServer
 from consumer.watch.status import LagReport, Status
 
 
@@ -51,6 +53,35 @@ def test_a_taken_port_ends_a_service_with_one_sentence(settings: Settings, comma
         f"error: no metrics and health: port {port} of 127.0.0.1 is taken; "
         "set BNPL_SCORE_METRICS_PORT to another, or 0 for any"
     )
+
+
+class Well:
+    def live(self) -> list[str]:
+        return []
+
+    def ready(self) -> list[str]:
+        return []
+
+
+def can_listen(host: str) -> bool:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not can_listen("::1"), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_a_service_at_an_ipv6_address_answers_where_run_says(host: str) -> None:
+    (sink,) = (each for each in SERVICES if each.name == "sink")
+    with StatusServer(host, 0, "BNPL_SINK_METRICS_PORT") as server:
+        port = int(server.url.removeprefix(f"http://[{host}]:"))
+        given = Settings(metrics_host=host, sink_metrics_port=port)
+        assert not sink.answers(given)
+        server.show(Metrics("sink"), Well())
+        assert sink.answers(given)
+        assert sink.address(given) == f"http://[::1]:{port}/metrics"
 
 
 # the rules

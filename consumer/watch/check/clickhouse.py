@@ -16,6 +16,7 @@ from consumer.services.economics import recorded
 from consumer.services.migrate import ledger
 from consumer.services.rows import OUTCOMES, SCORES, Table
 from consumer.settings import Settings
+from consumer.stack.endpoint import endpoint
 from consumer.watch.check.finding import Finding, Findings, Stopped, fault, ok, stopping, warning
 
 VIEW = "shadow_predictions"
@@ -62,7 +63,8 @@ def check_clickhouse(settings: Settings, *, view: bool = True, now: Callable[[],
 def place(settings: Settings) -> str:
     """Host, port and database, without user and password."""
     parts = urlsplit(address_of(settings))
-    return f"{parts.hostname}:{parts.port or (8443 if parts.scheme == 'https' else 8123)}{parts.path}"
+    port = parts.port or (8443 if parts.scheme == "https" else 8123)
+    return endpoint(parts.hostname or "", port) + parts.path
 
 
 def _connected(settings: Settings) -> Client:

@@ -18,6 +18,7 @@ from consumer.errors import BnplError
 from consumer.services import control
 from consumer.services.background import Background
 from consumer.settings import Settings
+from consumer.stack.endpoint import endpoint, reached
 from consumer.watch.lag import GroupLook, topics_by_group
 from consumer.watch.lag_watch import LagWatch
 from consumer.watch.top.overview import Overview, Process
@@ -140,14 +141,7 @@ def local_services(settings: Settings) -> dict[str, str]:
     ports = {name.removesuffix("_metrics_port"): port for name, port in settings if name.endswith("_metrics_port")}
     places = {name: (settings.metrics_host, port) for name, port in ports.items()}
     places["api"] = settings.api_host, settings.api_port
-    return {name: f"http://{_reached(host)}:{port}" for name, (host, port) in places.items() if port}
-
-
-def _reached(host: str) -> str:
-    """Where to ask a service that listens there."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared
-    host = everywhere.get(host, host)
-    return f"[{host}]" if ":" in host else host
+    return {name: f"http://{endpoint(reached(host), port)}" for name, (host, port) in places.items() if port}
 
 
 def _end(look: GroupLook, topic: str) -> int:
