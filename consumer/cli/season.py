@@ -107,9 +107,8 @@ def _play(plan: Plan, home: Path) -> Ending:
         raise ConfigurationError(
             f"{home} is a season's own folder: play another from a shell that has not read its env"
         )
-    folder = kept.folder_of(home)
     settings = load_settings(
-        state_dir=folder,
+        state_dir=kept.folder_of(home),
         score_metrics_port=0,
         sink_metrics_port=0,
         drift_metrics_port=0,
@@ -118,6 +117,13 @@ def _play(plan: Plan, home: Path) -> Ending:
     )
     label = read_terms(settings, settings.artifact_version).horizon.label
     plan.require_past(plan.weeks(Horizons.load(settings.horizons_file), label), settings.event_max_age_days)
+    with kept.alone(home):
+        return _play_anew(plan, home, settings)
+
+
+def _play_anew(plan: Plan, home: Path, settings: Settings) -> Ending:
+    """In the place of the last season."""
+    folder = settings.state_dir
     stack = LocalStack(folder, 0, 0)
     if stack.kafka.process or stack.clickhouse.process:
         raise StackError(f"the last season, in {folder}, is being shown or played: stop that first, it is deleted now")

@@ -21,6 +21,7 @@ from consumer.champion import evaluations
 from consumer.cli.season import command
 from consumer.cli.season_report import document, ending_text, week_text
 from consumer.contracts.horizons import Horizons
+from consumer.errors import StackError
 from consumer.evaluation.drift.judge import Seen, judge_features
 from consumer.evaluation.policy import Targets, load_policy
 from consumer.evaluation.sample import RULES
@@ -51,6 +52,7 @@ from consumer.services.sink import SinkService
 from consumer.settings import Settings
 from consumer.stack.local import LocalStack
 from consumer.system.run import System
+from consumer.system.season import kept
 from consumer.system.season.play import Season
 from consumer.system.supervisor import Supervisor
 
@@ -162,6 +164,18 @@ def test_a_season_that_is_not_over_is_refused_before_anything_starts(tmp_path: P
     ran = CliRunner().invoke(command, ["--start", "2999-01-01", "--state-dir", str(tmp_path)])
     assert "must be over today" in str(ran.exception)
     assert not (tmp_path / "season").exists()
+
+
+def test_a_second_season_at_once_is_refused_and_leaves_the_first_ones_folder_alone(tmp_path: Path) -> None:
+    training = kept.folder_of(tmp_path) / "artifacts"
+    with kept.alone(tmp_path):
+        training.mkdir(parents=True)
+        ran = CliRunner().invoke(command, ["--state-dir", str(tmp_path)])
+        assert isinstance(ran.exception, StackError)
+        assert f"another season is being played in {tmp_path}" in str(ran.exception)
+        assert training.is_dir()
+    with kept.alone(tmp_path):
+        pass
 
 
 def test_ctrl_c_leaves_nothing_of_a_season_behind(commands: Commands, tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ other's events, and what is shown is a choice: the last one holds, and a season 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from consumer.errors import ConfigurationError
+from consumer.errors import ConfigurationError, StackError
 from consumer.settings import Settings
 from consumer.stack.local import ENV_FILE
 from consumer.system.supervisor import variables
@@ -33,6 +37,30 @@ _CHOICE = "shows-season"
 def folder_of(state_dir: Path) -> Path:
     """Where the season of a state folder lies."""
     return state_dir.resolve() / "season"
+
+
+@contextmanager
+def alone(state_dir: Path) -> Iterator[None]:
+    """No other season begins while the block runs, or the process lives. Raises StackError when one is being played."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        folder = os.open(state_dir, os.O_RDONLY)
+    except OSError as error:
+        raise StackError(f"{state_dir} cannot be used ({error.strerror}); choose another --state-dir") from None
+    try:
+        _lock(folder, state_dir)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, state_dir: Path) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StackError(
+            f"another season is being played in {state_dir}: wait for its end or stop it, or choose another --state-dir"
+        ) from None
 
 
 def begin(state_dir: Path) -> None:
