@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import clickhouse_connect
 import pytest
@@ -35,14 +36,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.relative_to(tests).parts[0], len(places)))
 
 
+_STACK = pytest.StashKey[LocalStack]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Before xdist starts a worker: one stack for all of them, which belongs to this process and ends with it.
+
+    A broker each would take a third of the whole run's computing time.
+    """
+    config: pytest.Config = node.config
+    if config.getoption("--docker"):
+        return
+    if _STACK not in config.stash:
+        folder = config._tmp_path_factory.mktemp("stack")  # type: ignore[attr-defined]
+        config.stash[_STACK] = LocalStack(folder, kafka_port=0, clickhouse_port=0)
+        config.add_cleanup(config.stash[_STACK].stop)
+        config.stash[_STACK].start(print)
+    node.workerinput["stack"] = str(config.stash[_STACK].state_dir)
+
+
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A started local stack that ends with this process, however that ends; with --docker, servers in containers."""
+    """The run's local stack, which ends with it, however that ends; with --docker, servers in containers."""
     if request.config.getoption("--docker"):
         from docker_servers import docker_servers
 
         with docker_servers() as servers:
             yield servers
+        return
+    if worker := getattr(request.config, "workerinput", None):
+        yield LocalStack(Path(worker["stack"]), owned=False)
         return
     with LocalStack(tmp_path_factory.mktemp("stack"), kafka_port=0, clickhouse_port=0) as running:
         running.start(print)

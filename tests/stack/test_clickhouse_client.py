@@ -19,7 +19,11 @@ COLUMNS = ["id", "name", "kind", "score", "at", "reasons"]
 
 @pytest.fixture
 def table(clickhouse: Client) -> str:
-    clickhouse.command(
+    return make_table(clickhouse)
+
+
+def make_table(client: Client) -> str:
+    client.command(
         "CREATE TABLE events (id UInt64, name String, kind LowCardinality(String), score Nullable(Float64), "
         "at DateTime64(3, 'UTC'), reasons Array(String)) ENGINE = MergeTree ORDER BY id "
         "SETTINGS non_replicated_deduplication_window = 100"
@@ -193,17 +197,18 @@ def test_errors_have_clickhouse_code_and_name(
     assert clickhouse.command("SELECT 1") == 1  # the connection goes on
 
 
-def test_an_insert_that_fails_keeps_nothing(clickhouse: Client, table: str) -> None:
+def test_an_insert_that_fails_keeps_nothing(clickhouse_alone: Client) -> None:
+    table = make_table(clickhouse_alone)
     bad = b"1\n" * 200_000 + b"bad\n" + b"1\n" * 2_000_000  # refused while the client still sends
     with pytest.raises(DatabaseError) as caught:
-        clickhouse.raw_insert(table, ["id"], bad, fmt="CSV")
+        clickhouse_alone.raw_insert(table, ["id"], bad, fmt="CSV")
     assert caught.value.name is not None
-    assert clickhouse.command(f"SELECT count() FROM {table}") == 0
+    assert clickhouse_alone.command(f"SELECT count() FROM {table}") == 0
 
 
-def test_an_insert_into_no_table(clickhouse: Client) -> None:
+def test_an_insert_into_no_table(clickhouse_alone: Client) -> None:
     with pytest.raises(DatabaseError) as caught:
-        clickhouse.raw_insert("nothere", ["a"], b"1\n", fmt="CSV")
+        clickhouse_alone.raw_insert("nothere", ["a"], b"1\n", fmt="CSV")
     assert (caught.value.code, caught.value.name) == (60, "UNKNOWN_TABLE")
 
 

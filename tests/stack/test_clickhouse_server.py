@@ -30,15 +30,6 @@ def http(stack: LocalStack) -> Iterator[urllib3.HTTPConnectionPool]:
         yield pool
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[ClickHouse]:
-    """A ClickHouse of the test's own, to be killed."""
-    server = ClickHouse(tmp_path, 0, owned=True)
-    server.start()
-    yield server
-    server.kill()
-
-
 def test_it_answers_pings(http: urllib3.HTTPConnectionPool) -> None:
     assert http.request("GET", "/ping").data == b"Ok.\n"
     assert http.request("GET", "/").data == b"Ok.\n"
@@ -249,18 +240,18 @@ def test_the_host_time_zone_does_not_matter(tmp_path: Path) -> None:
     assert told == b"UTC\n"
 
 
-def test_an_insert_that_the_engine_could_not_store_is_not_acknowledged(clickhouse: Client) -> None:
+def test_an_insert_that_the_engine_could_not_store_is_not_acknowledged(clickhouse_alone: Client) -> None:
     """chDB says "stored" of a streamed insert that failed at its end: nothing may believe it."""
     rows = pa.table({"n": [1, 2, 3]})
-    clickhouse.command("CREATE TABLE full (n Int64) ENGINE = MergeTree ORDER BY n")
-    clickhouse.command("ALTER TABLE full MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000")
+    clickhouse_alone.command("CREATE TABLE full (n Int64) ENGINE = MergeTree ORDER BY n")
+    clickhouse_alone.command("ALTER TABLE full MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000")
     with pytest.raises(ClickHouseError, match="NOT_ENOUGH_SPACE") as refused:
-        clickhouse.insert_arrow("full", rows)
+        clickhouse_alone.insert_arrow("full", rows)
     assert refused.value.code == 243
-    assert clickhouse.query("SELECT count() FROM full").result_rows == [(0,)]
-    clickhouse.command("ALTER TABLE full RESET SETTING min_free_disk_bytes_to_perform_insert")
-    clickhouse.insert_arrow("full", rows)
-    assert clickhouse.query("SELECT count() FROM full").result_rows == [(3,)]
-    clickhouse.command("CREATE TABLE picky (n Int64, CONSTRAINT small CHECK n < 3) ENGINE = MergeTree ORDER BY n")
+    assert clickhouse_alone.query("SELECT count() FROM full").result_rows == [(0,)]
+    clickhouse_alone.command("ALTER TABLE full RESET SETTING min_free_disk_bytes_to_perform_insert")
+    clickhouse_alone.insert_arrow("full", rows)
+    assert clickhouse_alone.query("SELECT count() FROM full").result_rows == [(3,)]
+    clickhouse_alone.command("CREATE TABLE picky (n Int64, CONSTRAINT small CHECK n < 3) ENGINE = MergeTree ORDER BY n")
     with pytest.raises(ClickHouseError, match="VIOLATED_CONSTRAINT"):
-        clickhouse.insert_arrow("picky", rows)
+        clickhouse_alone.insert_arrow("picky", rows)

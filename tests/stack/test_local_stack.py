@@ -98,16 +98,6 @@ def test_it_listens_on_loopback_only(stack: LocalStack) -> None:
         assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
-def test_a_suspended_part_is_seen(stack: LocalStack) -> None:
-    stack.clickhouse.suspend()
-    try:
-        states = {part.name: part.state for part in stack.status()}
-    finally:
-        stack.clickhouse.resume()
-    assert states == {"clickhouse": "not answering", "kafka": "up"}
-    assert {part.state for part in stack.status()} == {"up"}
-
-
 def test_a_second_owner_of_a_folder_is_refused(stack: LocalStack) -> None:
     refused = pytest.raises(StackError, match=rf"in use by a running stack .*pid {stack.kafka.pid}")
     with refused, LocalStack(stack.state_dir) as other:
@@ -124,7 +114,7 @@ def bnpl(*arguments: str, state_dir: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_up_status_down_and_up_again_with_the_data(tmp_path: Path) -> None:
+def test_up_suspended_down_and_up_again_with_the_data(tmp_path: Path) -> None:
     assert bnpl("status", state_dir=tmp_path)[0] == 3
     assert bnpl("down", state_dir=tmp_path) == (0, f"nothing was running in {tmp_path}\n")
     try:
@@ -144,6 +134,15 @@ def test_up_status_down_and_up_again_with_the_data(tmp_path: Path) -> None:
             ("clickhouse", "up"),
             ("kafka", "up"),
         ]
+
+        suspended = LocalStack(tmp_path, owned=False)
+        suspended.clickhouse.suspend()
+        try:
+            states = {part.name: part.state for part in suspended.status()}
+        finally:
+            suspended.clickhouse.resume()
+        assert states == {"clickhouse": "not answering", "kafka": "up"}
+        assert {part.state for part in suspended.status()} == {"up"}
 
         make_topic(addresses.kafka, "kept")
         with clickhouse_connect.get_client(dsn=addresses.clickhouse) as client:
