@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SHADOW := $(BIN)/bnpl-shadow
+# The system is many processes: each would compile every module again where the environment forbids to keep them compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo season test lint format bench faults soak fuzz screenshots up down status lock clean

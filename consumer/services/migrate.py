@@ -18,6 +18,10 @@ CREATE TABLE IF NOT EXISTS schema_migrations
 (number UInt32, name String, sha256 String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
 ENGINE = ReplacingMergeTree ORDER BY number
 """
+_RECORD = """
+INSERT INTO schema_migrations (number, name, sha256)
+SELECT {number:UInt32}, {name:String}, {sha256:String}
+"""
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,8 @@ def migrate(client: Client, directory: Path) -> tuple[list[Migration], list[Migr
         client.command(_LEDGER)
         for migration in found.pending:
             client.command(migration.statement)
-            client.insert(
-                "schema_migrations",
-                [[migration.number, migration.name, migration.sha256]],
-                column_names=["number", "name", "sha256"],
+            client.command(
+                _RECORD,
+                parameters={"number": migration.number, "name": migration.name, "sha256": migration.sha256},
             )
     return found.pending, found.applied
