@@ -160,7 +160,8 @@ def test_a_hostile_body_costs_no_more_than_the_faults_that_are_named(
         return faults(error, *within)
 
     monkeypatch.setattr(bodies, "_faults", counting)
-    count = 3 if isinstance(record, dict) and STRANGE.keys() <= record.keys() else 1000  # the API reads 4 MB at the most
+    large = isinstance(record, dict) and STRANGE.keys() <= record.keys()
+    count = 3 if large else 1000  # the API reads 4 MB at the most
     body = json.dumps([record] * count if many else record).encode()
     with pytest.raises(Refused) as refused:
         SHAPES[TRANSACTION].one_or_many(body)

@@ -164,7 +164,7 @@ def test_an_evaluation_is_byte_for_byte_what_the_command_prints(api: Api) -> Non
     assert answer.json()["evaluation"]["rows"]["evaluated"] > 1000
     part = {"since": (FIRST + timedelta(weeks=1)).isoformat(), "as_of": (MATURE + timedelta(days=9)).isoformat()}
     with clickhouse.connect(settings) as client:
-        evaluations.store(client, told | {"question": told["question"] | part})
+        evaluations.store(client, told | {"question": told["question"] | part}, None)
     assert api.get("/v1/evaluation").content == to_bytes(told)
     assert api.get("/v1/evaluation", params={"as_of": FIRST.isoformat()}).status_code == 404
     assert api.get("/v1/evaluation", params={"artifact": "v2"}).status_code == 404

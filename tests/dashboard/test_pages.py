@@ -172,7 +172,7 @@ def test_what_is_older_than_was_asked_says_so_and_nothing_later_is_shown(site: S
 def test_an_evaluation_of_a_part_of_the_transactions_says_of_which(site: Site, past: Past) -> None:
     since = FIRST + timedelta(days=7)
     asked = past.told["question"] | {"label": "d42", "since": since.isoformat()}
-    evaluations.store(past.client, past.told | {"question": asked})
+    evaluations.store(past.client, past.told | {"question": asked}, None)
     page = site.visit("models?label=d42")
     expect(page.get_by_text(f"Only of transactions since {since:%Y-%m-%d}: none of all")).to_be_visible()
 
