@@ -20,6 +20,9 @@ from consumer.stack.local import LocalStack
 
 # brokers of tests live for seconds or minutes: what the second compiler gains them is less than what it takes
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+# an idle thread of a matrix product otherwise keeps a core busy for a while, in case there is another: the cores are shared
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeVar
 
 import clickhouse_connect
 import fastavro
+from clickhouse_connect.driver.client import Client
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
@@ -403,24 +404,31 @@ def wait_scored(settings: Settings, seconds: float = 30) -> None:
 
 def stored(settings: Settings, what: str = "count()") -> Any:
     """One value of shadow_scores, duplicates removed."""
-    assert settings.clickhouse_url
-    with clickhouse_connect.get_client(dsn=settings.clickhouse_url.get_secret_value()) as client:
-        return client.query(f"SELECT {what} FROM shadow_scores FINAL").result_rows[0][0]
+    ((value,),) = clickhouse_rows(settings, what)
+    return value
 
 
 def clickhouse_rows(settings: Settings, what: str, table: str = "shadow_scores") -> list[tuple[Any, ...]]:
     """These columns of a table, duplicates removed."""
-    assert settings.clickhouse_url
-    with clickhouse_connect.get_client(dsn=settings.clickhouse_url.get_secret_value()) as client:
+    with _clickhouse(settings) as client:
         return [tuple(row) for row in client.query(f"SELECT {what} FROM {table} FINAL").result_rows]
 
 
 def wait_stored(settings: Settings, count: int, seconds: float = 30) -> None:
     """Wait until this many rows are stored; more of them fail at once."""
+    with _clickhouse(settings) as client:  # one for all looks: a new client asks for every setting of the server first
 
-    def enough() -> bool:
-        found = int(stored(settings))
-        assert found <= count, f"{found} rows, {count} expected"
-        return found == count
+        def found() -> int:
+            return int(client.query("SELECT count() FROM shadow_scores FINAL").result_rows[0][0])
 
-    eventually(enough, seconds, lambda: f"{stored(settings)} of {count} rows")
+        def enough() -> bool:
+            now = found()
+            assert now <= count, f"{now} rows, {count} expected"
+            return now == count
+
+        eventually(enough, seconds, lambda: f"{found()} of {count} rows")
+
+
+def _clickhouse(settings: Settings) -> Client:
+    assert settings.clickhouse_url
+    return clickhouse_connect.get_client(dsn=settings.clickhouse_url.get_secret_value())
