@@ -20,7 +20,7 @@ from consumer.stack.local import LocalStack
 
 # brokers of tests live for seconds or minutes: what the second compiler gains them is less than what it takes
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
-# an idle thread of a matrix product otherwise keeps a core busy for a while, in case there is another: the cores are shared
+# a thread of a matrix product that has no work otherwise keeps a core busy for a while, in case there is another
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
