@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from consumer.stack import die_with_parent
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.05
+_PORTS_FROM, _PORTS_TO = 10_000, 32_768
 
 _forker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stack-fork")
 """Forks every owned part: its one thread ends with the process, and so do they (see die_with_parent.py)."""
@@ -205,10 +207,17 @@ def dying_with_us(command: list[str]) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens at, and that no outgoing connection gets: Linux gives those ports from 32768 up, and
+    one of them could be this one before a server that takes seconds to start has it.
+    """
+    while True:
+        port = _PORTS_FROM + secrets.randbelow(_PORTS_TO - _PORTS_FROM)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def refuse_taken_port(port: int, name: str, option: str) -> None:

@@ -26,6 +26,8 @@ from consumer.stack.kafka import Kafka
 from consumer.stack.local import LocalStack, read_addresses
 from consumer.stack.part import free_port
 
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[Kafka]:
@@ -228,6 +230,12 @@ def test_a_full_disk_is_refused_before_anything_starts(tmp_path: Path, monkeypat
     monkeypatch.setattr(local, "MIN_FREE_BYTES", 2**62)
     with pytest.raises(StackError, match="MiB free"):
         LocalStack(tmp_path, 0, 0).start(print)
+
+
+@pytest.mark.skipif(not EPHEMERAL.exists(), reason="only Linux tells which ports connections get")
+def test_a_free_port_is_none_that_an_outgoing_connection_may_get() -> None:
+    lowest, highest = map(int, EPHEMERAL.read_text().split())
+    assert all(not lowest <= free_port() <= highest for _ in range(50))
 
 
 def test_a_pid_given_to_another_program_is_not_ours(tmp_path: Path) -> None:
