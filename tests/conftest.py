@@ -42,6 +42,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _STACK = pytest.StashKey[LocalStack]()
 
 
+def stack_in(folder: Path) -> LocalStack:
+    """One that nobody kills, and that a crowded machine may leave without a core for some seconds."""
+    return LocalStack(folder, kafka_port=0, clickhouse_port=0, kafka_session_seconds=30)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Before xdist starts a worker: one stack for all of them, which belongs to this process and ends with it.
@@ -53,7 +58,7 @@ def pytest_configure_node(node: Any) -> None:
         return
     if _STACK not in config.stash:
         folder = config._tmp_path_factory.mktemp("stack")  # type: ignore[attr-defined]
-        config.stash[_STACK] = LocalStack(folder, kafka_port=0, clickhouse_port=0)
+        config.stash[_STACK] = stack_in(folder)
         config.add_cleanup(config.stash[_STACK].stop)
         config.stash[_STACK].start(print)
     node.workerinput["stack"] = str(config.stash[_STACK].state_dir)
@@ -71,7 +76,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if worker := getattr(request.config, "workerinput", None):
         yield LocalStack(Path(worker["stack"]), owned=False)
         return
-    with LocalStack(tmp_path_factory.mktemp("stack"), kafka_port=0, clickhouse_port=0) as running:
+    with stack_in(tmp_path_factory.mktemp("stack")) as running:
         running.start(print)
         yield running
 

@@ -28,6 +28,8 @@ LOG4J_VERSION = "2.25.5"  # the one Kafka brings; Kafka's jars log through slf4j
 ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}!"
 """The `!` keeps log4j's own list of versions away from Kafka's dependencies."""
 FORMAT_SECONDS = 60.0
+SESSION_SECONDS = 3
+"""Kafka's own default is 9."""
 JVM_OPTIONS = [
     "-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExplicitGCInvokesConcurrent",
     "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData", "-XX:+IgnoreUnrecognizedVMOptions",
@@ -72,13 +74,16 @@ class Kafka(Part):
         train: Path | None = None,
         node: int = 1,
         quorum: Quorum | None = None,
+        session_seconds: int = SESSION_SECONDS,
     ) -> None:
         """`node` is its id in `quorum`; without one it is a cluster by itself. `train` is where the JVM writes, when it
-        ends, what it loaded: a later JVM starts from that.
+        ends, what it loaded: a later JVM starts from that. A broker that is silent for `session_seconds` serves nobody
+        until it is heard of again; a start after a kill waits as long.
         """
         super().__init__(state_dir, port, owned=owned)
         self._train = train
         self._node, self._quorum = node, quorum
+        self._session_seconds = session_seconds
 
     def prepare(self) -> list[str]:
         jars = fetch_kafka_jars()
@@ -122,6 +127,7 @@ class Kafka(Part):
             logs=self.data / "data",
             replicas=nodes,
             majority=nodes // 2 + 1,
+            session_ms=self._session_seconds * 1000,
         )
 
     def _format(self, java: list[str], properties: Path, cluster: str) -> None:
@@ -232,8 +238,8 @@ share.coordinator.state.topic.num.partitions=1
 log.cleaner.dedupe.buffer.size=16777216
 # a machine that was off for a week must not make its groups read everything again: places are kept for ten years
 offsets.retention.minutes=5256000
-# after a kill the controller refuses the broker until its former session ended: 3 s, not 9
-broker.session.timeout.ms=3000
+# after a kill the controller refuses the broker until its former session ended
+broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms=500
 # groups form at once, and a member that died is missed within ten seconds
 group.initial.rebalance.delay.ms=0

@@ -25,7 +25,7 @@ import psutil
 from consumer.clock import Deadline
 from consumer.errors import StackError
 from consumer.stack.clickhouse import ClickHouse
-from consumer.stack.kafka import Kafka, fetch_kafka_jars
+from consumer.stack.kafka import SESSION_SECONDS, Kafka, fetch_kafka_jars
 from consumer.stack.part import POLL_SECONDS, Part
 
 KAFKA_PORT = 19092
@@ -71,10 +71,11 @@ class LocalStack:
         clickhouse_port: int = CLICKHOUSE_PORT,
         *,
         owned: bool = True,
+        kafka_session_seconds: int = SESSION_SECONDS,
     ) -> None:
         self.state_dir = state_dir.resolve()
         self.owned = owned
-        self.kafka = Kafka(self.state_dir, kafka_port, owned=owned)
+        self.kafka = Kafka(self.state_dir, kafka_port, owned=owned, session_seconds=kafka_session_seconds)
         self.clickhouse = ClickHouse(self.state_dir, clickhouse_port, owned=owned)
         # in this order ClickHouse comes up while Kafka formats its folder
         self._parts: tuple[Part, ...] = (self.clickhouse, self.kafka)

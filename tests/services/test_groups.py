@@ -32,7 +32,8 @@ def on_old_broker(tmp_path: Path) -> Iterator[Settings]:
     broker = KafkaOfClassicGroups(tmp_path, 0, owned=True)
     broker.start()
     try:
-        settings = Settings(kafka_bootstrap_servers=broker.address, state_dir=tmp_path, topic_partitions=2)
+        given = {"kafka_bootstrap_servers": broker.address, "state_dir": tmp_path, "score_metrics_port": 0}
+        settings = Settings(**given, topic_partitions=2)
         topics.apply(settings)
         yield settings
     finally:
