@@ -73,7 +73,7 @@ def interval_percent(low: float | None, high: float | None) -> str:
     return interval(None if low is None else low * 100, None if high is None else high * 100, 1) + "%"
 
 
-def money(value: float, low: float, high: float) -> str:
+def money(value: float, low: float | None, high: float | None) -> str:
     return f"{number(value, 0)} ({interval(low, high, 0)})"
 
 

@@ -108,16 +108,15 @@ class _Columns:
     def taken(self, rows: Positions | Mask) -> _Columns:
         return _Columns(self.defaulted[rows], self.weight[rows], self.stake[rows])
 
-    def through(self, counts: Positions) -> Sums:
-        """Over the first so many rows, for counts that ascend: (counts, SUMS)."""
+    def between(self, counts: Positions) -> Sums:
+        """Of the rows from each count to the next, the first from none, for counts that ascend: (counts, SUMS)."""
         starts = np.concatenate([[0], counts[:-1]])
         filled = counts > starts
         parts = np.zeros((len(counts), len(SUMS)))
         if filled.any():
             for at, values in enumerate(self._summands()):
                 parts[filled, at] = np.add.reduceat(values[: counts[-1]], starts[filled])
-        added: Sums = parts.cumsum(axis=0)
-        return added
+        return parts
 
     def _summands(self) -> Iterator[Floats]:
         """As SUMS."""
@@ -126,7 +125,7 @@ class _Columns:
             yield values * self.defaulted
 
     def total(self) -> Sums:
-        whole: Sums = self.through(np.array([len(self.weight)]))[0]
+        whole: Sums = self.between(np.array([len(self.weight)]))[0]
         return whole
 
 
@@ -169,8 +168,11 @@ class _Cuts:
         highs = np.searchsorted(middle, self._high, side="right")
         first_low = np.maximum(highs, np.searchsorted(middle, self._low, side="left"))
         counts, at = np.unique(np.concatenate([highs, first_low, [len(middle)]]), return_inverse=True)
-        through = ranked.columns.through(counts)[at]
-        return through[: len(highs)], through[-1] - through[len(highs) : -1]
+        parts = ranked.columns.between(counts)
+        from_top = parts.cumsum(axis=0)
+        # not all less what is above: of a heavy row up there the difference would be nothing but its rounding
+        from_bottom = np.concatenate([parts[::-1].cumsum(axis=0)[-2::-1], np.zeros((1, len(SUMS)))])
+        return from_top[at[: len(highs)]], from_bottom[at[len(highs) : -1]]
 
 
 def _roc(scorer: str, ranked: _Ranked) -> Roc:

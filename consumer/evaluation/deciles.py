@@ -46,21 +46,19 @@ def deciles(
     score = np.bincount(codes, outcomes.weight * scores, bins) / total
     money = np.bincount(codes, outcomes.weight * amount, bins)
     bad_upto, total_upto = np.cumsum(bad), np.cumsum(total)
+    bad_from, total_from = (np.cumsum(each[::-1])[::-1] for each in (bad, total))
     bads, everything = float(bad_upto[-1]), float(total_upto[-1])
-    table = []
-    for at in range(bins):
-        rest_bad, rest = bads - float(bad_upto[at]), everything - float(total_upto[at])
-        table.append(
-            Decile(
-                at + 1,
-                found[at],
-                float(score[at]),
-                float(money[at]),
-                float(bad[at] / total[at]) / (bads / everything) if bads else None,
-                float(bad_upto[at]) / bads if bads else None,
-                float(bad_upto[at] / total_upto[at]) / (rest_bad / rest)
-                if at < bins - 1 and bad[at + 1 :].any()
-                else None,
-            )
+    return [
+        Decile(
+            at + 1,
+            found[at],
+            float(score[at]),
+            float(money[at]),
+            float(bad[at] / total[at]) / (bads / everything) if bads else None,
+            float(bad_upto[at]) / bads if bads else None,
+            float(bad_upto[at] / total_upto[at]) / float(bad_from[at + 1] / total_from[at + 1])
+            if at < bins - 1 and bad_from[at + 1]
+            else None,
         )
-    return table
+        for at in range(bins)
+    ]

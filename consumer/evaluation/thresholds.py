@@ -48,8 +48,9 @@ class AtShare:
     loss_avoided: float
     margin_forgone: float
     opportunity: float
-    opportunity_low: float
-    opportunity_high: float
+    opportunity_low: float | None
+    opportunity_high: float | None
+    """None where nothing bounds it, as with `ratio_high`: of one customer nothing can be inferred"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class Thresholds:
     economics: Economics
     """the policy's"""
     ratio_effect: dict[str, float]
-    """By scorer: variance of ln ratio in `evaluate`, over that of independent rows; 1 where it gave none."""
+    """By scorer: variance of ln ratio in `evaluate`, over that of independent rows; 1 where it gave none, infinite of
+    one customer.
+    """
     money_effect: dict[str, float]
 
     @property
@@ -89,7 +92,7 @@ class Thresholds:
             for each in (high_rate.rate, high_rate.interval_low, high_rate.interval_high)
         )
         opportunity = _opportunity(high, economics)
-        variance = _money_variance(high, self.sums.total, economics) * self.money_effect[scorer]
+        variance = _widened(_money_variance(high, self.sums.total, economics), self.money_effect[scorer])
         half = quantile(self.confidence) * math.sqrt(variance)
         return AtShare(
             scorer=scorer,
@@ -106,16 +109,17 @@ class Thresholds:
             loss_avoided=economics.loss_given_default * float(high[_LOST]),
             margin_forgone=economics.margin * float(high[_STAKE] - high[_LOST]),
             opportunity=opportunity,
-            opportunity_low=opportunity - half,
-            opportunity_high=opportunity + half,
+            opportunity_low=_bound(opportunity - half),
+            opportunity_high=_bound(opportunity + half),
         )
 
     def _ratio(self, scorer: str, high: Sums, low: Sums) -> tuple[float | None, float | None, float | None]:
         if self._lacking(high, low):
             return None, None, None
         logarithm = math.log(_rate(high) / _rate(low))
-        error = math.sqrt(_log_variance(high, low) * self.ratio_effect[scorer])
-        return math.exp(logarithm), *ends(logarithm, error, self.confidence)
+        error = math.sqrt(_widened(_log_variance(high, low), self.ratio_effect[scorer]))
+        ratio_low, ratio_high = ends(logarithm, error, self.confidence)
+        return math.exp(logarithm), ratio_low, _bound(ratio_high)
 
     def _lacking(self, high: Sums, low: Sums) -> str | None:
         lacking = [
@@ -128,17 +132,20 @@ class Thresholds:
 
 def thresholds(told: Mapping[str, Any], sums: Shares) -> Thresholds:
     """Of an evaluation (of `dossier.document`) and the sums of its rows."""
-    policy, scorers = told["terms"]["policy"], list(sums.high)
+    policy, evaluation, scorers = told["terms"]["policy"], told["evaluation"], list(sums.high)
+    of_one = evaluation["rows"]["customers"] < 2
+    effect = math.inf if of_one else 1.0
     found = Thresholds(
         sums,
         policy["minimum_defaults"],
         1 - policy["alpha"],
         Economics(**policy["economics"]),
-        dict.fromkeys(scorers, 1.0),
-        dict.fromkeys(scorers, 1.0),
+        dict.fromkeys(scorers, effect),
+        dict.fromkeys(scorers, effect),
     )
-    for name in scorers:
-        _widen(found, name, told["evaluation"]["scorers"][name])
+    if not of_one:
+        for name in scorers:
+            _widen(found, name, evaluation["scorers"][name])
     return found
 
 
@@ -151,13 +158,22 @@ def _rate(sums: Sums) -> float:
     return float(sums[_BAD] / sums[_WEIGHT]) if sums[_WEIGHT] else 0.0
 
 
+def _widened(variance: float, effect: float) -> float:
+    return math.inf if effect == math.inf else variance * effect
+
+
+def _bound(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _log_variance(high: Sums, low: Sums) -> float:
     """Of ln ratio: Σ of w² (y/d - 1/n)² over both bands."""
-    return sum(
+    found = sum(
         float(band[_BAD_SQUARES] * (1 / band[_BAD] ** 2 - 2 / (band[_BAD] * band[_WEIGHT])))
         + float(band[_SQUARES] / band[_WEIGHT] ** 2)
         for band in (high, low)
     )
+    return max(found, 0.0)  # where all rows of both bands defaulted nothing but a rounding is left
 
 
 def _opportunity(high: Sums, economics: Economics) -> float:
@@ -179,7 +195,7 @@ def _widen(found: Thresholds, scorer: str, figures: dict[str, Any]) -> None:
     """Note how `evaluate`'s errors at the rules' own share compare with those of rows."""
     high, low = found.sums.high[scorer][found.own], found.sums.low[scorer][found.own]
     error = figures["ratio"]["standard_error"]
-    if error and (by_rows := _log_variance(high, low)) > 0:  # 0 where all rows of both bands defaulted
+    if error is not None and (by_rows := _log_variance(high, low)) > 0:
         found.ratio_effect[scorer] = error**2 / by_rows
     top, middle = figures["money"]["interval_high"], figures["money"]["opportunity"]
     by_rows = _money_variance(high, found.sums.total, found.economics)

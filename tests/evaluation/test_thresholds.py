@@ -113,3 +113,42 @@ def test_other_economics_change_money_alone(world: World) -> None:
     assert after.opportunity == pytest.approx(told["opportunity"], **CLOSE)
     unmoved = {name: getattr(after, name) for name in vars(after) if name.startswith(("opp", "loss", "margin"))}
     assert replace(before, **unmoved) == after
+
+
+def _edge(**changes: Any) -> tuple[dict[str, Any], Thresholds]:
+    sample = made.sample(600, 5, **changes)
+    policy = made.POLICY.model_copy(update={"minimum_defaults": 1})
+    evaluation = evaluate(sample, policy, made.TARGETS, 4)
+    told = {"terms": {"policy": plain(policy)}, "evaluation": evaluation.as_json()}
+    drawn = curves(sample)
+    assert drawn is not None
+    return told["evaluation"]["scorers"], thresholds(told, drawn.shares)
+
+
+def test_of_one_customer_nothing_is_inferred_at_any_share() -> None:
+    scorers, found = _edge(customer=np.zeros(600, np.int64))
+    for place in range(len(found.shares)):
+        for each in found.at(place):
+            assert (each.opportunity_low, each.opportunity_high, each.ratio_high) == (None, None, None)
+    for each in found.at(found.own):
+        assert each.ratio == pytest.approx(scorers[each.scorer]["ratio"]["estimate"])
+        assert each.ratio_low == scorers[each.scorer]["ratio"]["interval_low"]
+
+
+def test_one_row_that_outweighs_all_others_does_not_blot_out_the_low_band() -> None:
+    weight = np.ones(600)
+    weight[made.sample(600, 5).rules_flag.argmax()] = 1e12  # flagged high, of a propensity next to nothing
+    scorers, found = _edge(weight=weight)
+    each = next(each for each in found.at(found.own) if each.scorer == RULES)
+    told = scorers[RULES]["ratio"]
+    assert each.low.rate == pytest.approx(told["low"]["rate"], **CLOSE)
+    assert each.low.interval_high == pytest.approx(told["low"]["interval_high"], **CLOSE)
+    assert each.ratio == pytest.approx(told["estimate"], **CLOSE)
+
+
+def test_where_every_row_defaulted_a_ratio_is_known_without_error() -> None:
+    scorers, found = _edge(defaulted=np.ones(600, np.bool_), weight=np.full(600, 1 / 0.3))
+    for place in range(len(found.shares)):
+        for each in found.at(place):
+            assert each.ratio is None or each.ratio == pytest.approx(1)
+    assert next(iter(scorers.values()))["ratio"]["estimate"] == pytest.approx(1)
