@@ -35,7 +35,7 @@ SELECT
   toInt8(indexOf(['low', 'medium', 'high'], business_risk_flag) - 1) AS rules_flag,
   business_risk_score AS rules_score,
   {approved} AS approved,
-  ifNull(approval_propensity, 1.) AS propensity,
+  greatest(ifNull(nullIf(approval_propensity, 0), 1.), 1e-18) AS propensity,
   known.seen AS seen,
   known.defaulted AS defaulted,
   ifNull(known.days, 0) AS days_to_resolution{scores}
@@ -51,6 +51,7 @@ FROM (
 LEFT JOIN known USING (transaction_id)
 SETTINGS join_algorithm = 'full_sorting_merge,hash'
 """
+# propensity: 0 tells of a decline that it had no alternative, and of an approval nothing; 1 / 1e-18 can still be squared
 # both tables lie in the order of transaction_id: they are merged as they are read, and no table of hashes is built
 _AMOUNT_BANDS = (50, 100, 200, 500)
 _PLANS = (4, 6, 8, 12)

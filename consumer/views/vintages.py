@@ -46,7 +46,7 @@ FROM (
     {_WEEK.format(milliseconds="event_time_ms")} AS week,
     approved,
     approved AND seen AS observed,
-    least(1 / propensity, 1e18) AS weight,
+    1 / propensity AS weight,
     multiIf(
       NOT (observed AND defaulted), 0,
       days_to_resolution > 0, least(intDiv(days_to_resolution + 6, 7), {{last_week:Int64}}),

@@ -17,8 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from consumer.champion import evaluations
+from consumer.champion.evaluate import read_terms
 from consumer.champion.job import JOB, EvaluateJob
 from consumer.champion.policies import register
+from consumer.champion.rows import read_rows
+from consumer.champion.scope import Scope, take_snapshot
 from consumer.cli.evaluate import command
 from consumer.clock import utc_now
 from consumer.contracts.horizons import Horizons
@@ -105,6 +108,26 @@ def test_it_stores_and_shows_and_evaluates_again_only_when_something_is_new(
     assert stored(client) == 2
     assert_shows(shown(anew.metrics), second.document)
     assert interim(client) == [False, True]
+
+
+def test_a_transaction_that_could_never_be_approved_stops_no_evaluation(filled: Settings, client: Client) -> None:
+    """As a decline by a fixed rule is told: approval_propensity 0; and next to 0, of which 1 / 0 is infinite."""
+    names = [row[0] for row in client.query("DESCRIBE shadow_scores").result_rows]
+    changed = {
+        "artifact_version": "'never'",
+        "prediction_id": "concat(prediction_id, 'n')",
+        "approval_propensity": "[0, 1, NULL, 0.5, 5e-324][cityHash64(transaction_id) % 5 + 1]",
+    }
+    columns = ", ".join(changed.get(name, f"`{name}`") for name in names)
+    rows = f"SELECT {columns} FROM shadow_scores FINAL LIMIT 1000"
+    client.command(f"INSERT INTO shadow_scores (`{'`, `'.join(names)}`) {rows}")
+    try:
+        snapshot = take_snapshot(client, Scope(utc_now(), "never"), read_terms(filled, "v1").horizon)
+        sample = read_rows(client, snapshot).sample
+    finally:
+        client.command("ALTER TABLE shadow_scores DELETE WHERE artifact_version = 'never' SETTINGS mutations_sync = 1")
+    assert len(sample) == 1000
+    assert sorted(set(sample.weight.tolist())) == [1, 2, pytest.approx(1e18)]
 
 
 def interim(client: Client) -> list[bool]:
