@@ -51,7 +51,7 @@ FROM (
 LEFT JOIN known USING (transaction_id)
 SETTINGS join_algorithm = 'full_sorting_merge,hash'
 """
-# propensity: 0 tells of a decline that it had no alternative, and of an approval nothing; 1 / 1e-18 can still be squared
+# propensity: 0 tells of a decline that it had no alternative, and of an approval nothing; 1 / 1e-18 can be squared
 # both tables lie in the order of transaction_id: they are merged as they are read, and no table of hashes is built
 _AMOUNT_BANDS = (50, 100, 200, 500)
 _PLANS = (4, 6, 8, 12)

@@ -26,8 +26,9 @@ _SCORES = """
 SELECT
   name, count(), countIf(score IS NULL), countIf(flag), avg(score),
   stddevSamp(score) / sqrt(countIf(score IS NOT NULL)),
-  quantileExact(0.1)(assumeNotNull(score)), quantileExact(0.5)(assumeNotNull(score)),
-  quantileExact(0.9)(assumeNotNull(score))
+  quantileExactIf(0.1)(assumeNotNull(score), score IS NOT NULL),
+  quantileExactIf(0.5)(assumeNotNull(score), score IS NOT NULL),
+  quantileExactIf(0.9)(assumeNotNull(score), score IS NOT NULL)
 FROM shadow_scores ARRAY JOIN models.name AS name, models.score AS score, models.flag AS flag
 WHERE scored_at >= {since:DateTime64(3)} AND scored_at < {until:DateTime64(3)}
 GROUP BY name ORDER BY name
