@@ -18,7 +18,7 @@ HEAD_SECONDS = 10.0
 class Connection(HttpToolsProtocol):
     """Ends by itself when a request's head does not end, before anybody has asked who sends it."""
 
-    _in_head = False
+    _in_head = _between = False
     _body = _rest = 0
     """Bytes of the request under way."""
     _late: asyncio.TimerHandle | None = None
@@ -40,11 +40,13 @@ class Connection(HttpToolsProtocol):
             return
         if self._rest > MOST_HEAD_BYTES + self._body:
             self._refuse(Refused(431, "head-too-large", "the head of the request is too large"))
-        else:
-            self._time_head()
+            return
+        if self._between and self._rest and self.cycle.response_complete:
+            self._in_head = True  # line breaks before a head: with them uvicorn no longer waits only so long for it
+        self._time_head()
 
     def on_message_begin(self) -> None:
-        self._in_head = True
+        self._in_head, self._between = True, False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -58,6 +60,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._body = self._rest = 0
+        self._between = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

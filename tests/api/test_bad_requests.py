@@ -398,6 +398,19 @@ def test_a_head_that_does_not_come_ends_the_connection(api: Api, monkeypatch: py
         assert told.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
 
 
+def test_line_breaks_after_an_answer_keep_no_connection(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
+    parts = urlsplit(api.url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as wire:
+        for _ in range(2):  # another request may follow them
+            wire.sendall(GET + b"\r\n")
+            told = b""
+            while not told.endswith(b"}"):
+                told += wire.recv(65_536)
+            wire.sendall(b"\r\n")
+        assert wire.recv(1) == b""
+
+
 def test_a_large_body_in_small_pieces_is_read(api: Api) -> None:
     body = json.dumps([transaction()] * 900).encode()
     with api.client("score") as client:
