@@ -37,7 +37,12 @@ PAGES: dict[str, tuple[str, Callable[[Choice], None]]] = {
 def run() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="BNPL shadow scoring", layout="wide")
-    choice = pick()  # here and not in a page, so that it stays from page to page
+    try:
+        choice = pick()  # here and not in a page, so that it stays from page to page
+    except BnplError as error:
+        parts.away(error, "The dashboard")
+        parts.ask_again(parts.RETRY_SECONDS)
+        return
     pages = [
         st.Page(partial(draw, title, show, choice), title=title, url_path=address, default=address == "live")
         for address, (title, show) in PAGES.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import streamlit as st
@@ -17,6 +18,7 @@ from consumer.dashboard.shell import PAGES
 from consumer.errors import NothingToEvaluate
 from consumer.scoring.controller import ShadowModeController
 from consumer.services import clickhouse
+from consumer.settings import PROJECT
 from consumer.stack.local import LocalStack
 from consumer.system.bench.history import store_scores
 
@@ -93,3 +95,62 @@ def test_lag_that_cannot_be_asked_is_named_beside_what_was_scored() -> None:
 
 def told(page: AppTest) -> list[str]:
     return [each.value for each in (*page.warning, *page.info)]
+
+
+def test_a_policy_that_cannot_be_read_is_named_and_read_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stack: LocalStack
+) -> None:
+    def whole() -> None:
+        from consumer.dashboard.shell import run
+
+        run()
+
+    policy = tmp_path / "policy.json"
+    monkeypatch.setenv("BNPL_POLICY_FILE", str(policy))
+    monkeypatch.setenv("BNPL_CLICKHOUSE_URL", stack.clickhouse.address)
+    monkeypatch.setenv("BNPL_KAFKA_BOOTSTRAP_SERVERS", NOBODY)
+    forget()
+    page = AppTest.from_function(whole, default_timeout=60).run()
+    assert [each.message for each in page.exception] == []
+    assert str(policy) in page.warning[0].value
+    policy.write_bytes((PROJECT / "artifacts" / "policy" / "promotion_v1.json").read_bytes())
+    page.run()
+    assert [each.message for each in page.exception] == []
+    assert not any("policy" in each.value for each in page.warning)
+    forget()
+
+
+def policies(margin: float) -> None:
+    import numpy as np
+
+    from consumer.champion.evaluations import Stored
+    from consumer.dashboard.screens import money
+    from consumer.evaluation.curves import SUMS, Shares
+    from consumer.evaluation.thresholds import thresholds
+
+    ten = np.full((1, len(SUMS)), 10.0)
+    told = {
+        "terms": {
+            "policy": {
+                "alpha": 0.05,
+                "minimum_defaults": 1,
+                "economics": {"margin": margin, "loss_given_default": 0.6},
+            }
+        },
+        "evaluation": {"rows": {"evaluated": 40, "defaults": 40, "customers": 1, "week": 4}},
+        "data": {"weeks_from": "2026-08-03T00:00:00+00:00"},
+        "question": {"label": "d28", "as_of": "2026-11-01T00:00:00+00:00"},
+    }
+    sums = Shares((0.25,), 0, 4 * ten[0], {"rules": ten}, {"rules": ten})
+    money._policies(Stored(None, told), thresholds(told, sums))  # type: ignore[arg-type] # only its document is shown
+
+
+def test_an_evaluation_by_another_policy_is_shown_by_the_economics_of_that_one() -> None:
+    page = AppTest.from_function(policies, default_timeout=60, kwargs={"margin": 0.02}).run()
+    page.number_input[0].set_value(3.0).run()
+    assert "economics of your own" in page.caption[0].value
+    page.kwargs = {"margin": 0.05}
+    page.run()
+    assert [each.message for each in page.exception] == []
+    assert page.number_input[0].value == 5.0
+    assert "the policy's economics" in page.caption[0].value

@@ -31,12 +31,14 @@ def _policies(found: Stored, at_shares: Thresholds) -> None:
     st.header("Had each declined what it flags")
     given = at_shares.economics
     left, right = st.columns(2)
+    # keys of the policy's own values: an evaluation by another policy begins with those of that one
     margin = left.number_input(
-        "Margin, % of the amount", 0.0, 100.0, given.margin * 100, 0.5, key="margin", help="Earned when it is repaid."
-    )
+        "Margin, % of the amount", 0.0, 100.0, given.margin * 100, 0.5, key=f"margin {given.margin}",
+        help="Earned when it is repaid.",
+    )  # fmt: skip
     loss = right.number_input(
-        "Loss given default, % of the amount", 0.0, 100.0, given.loss_given_default * 100, 5.0, key="loss",
-        help="Lost when it defaults.",
+        "Loss given default, % of the amount", 0.0, 100.0, given.loss_given_default * 100, 5.0,
+        key=f"loss {given.loss_given_default}", help="Lost when it defaults.",
     )  # fmt: skip
     economics = Economics(margin=margin / 100, loss_given_default=loss / 100)
     is_given = (round(economics.margin, 6), round(economics.loss_given_default, 6)) == (
