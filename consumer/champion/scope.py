@@ -15,6 +15,7 @@ from consumer.services.clickhouse import errors_named
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR = datetime(2299, 1, 1, tzinfo=UTC)
 _DAY_MS = 86_400_000
+_CENTURY_DAYS = 36_525
 
 _IDENTITIES = """
 SELECT rule_set_version, feature_spec_version, count(), max(installment_count), max(event_time) AS newest
@@ -74,8 +75,9 @@ class Snapshot:
 
     @property
     def wait(self) -> timedelta:
-        """How long after its checkout a transaction of the longest plan is old enough."""
-        return timedelta(days=int(self.horizon.due_days(self.longest_plan)) + self.horizon.grace_days)
+        """How long after its checkout a transaction of the longest plan is old enough; a century for any longer one."""
+        days = int(self.horizon.due_days(self.longest_plan)) + self.horizon.grace_days
+        return timedelta(days=min(days, _CENTURY_DAYS))
 
     def parameters(self) -> dict[str, Any]:
         """What the statements of `rows` are asked with."""

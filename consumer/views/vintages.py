@@ -37,6 +37,8 @@ _PARTS = 2**52
 order threads meet: an answer that has not changed is the same to its last digit.
 """
 _WHOLE, _WHOLE_SQUARE = f"toInt256(weight * {_PARTS})", f"toInt256(weight * weight * {_PARTS})"
+_MOST_WEEKS = 520
+"""Ten years of a course: one plan of a million instalments must not make a million columns of it."""
 _OLD_ENOUGH = f"""
 SELECT
   week, defaulted_by, countIf(approved), countIf(observed),
@@ -186,8 +188,9 @@ class _Look:
 
     def __init__(self, client: Client, snapshot: Snapshot, weeks: list[int]) -> None:
         self._snapshot, self.label = snapshot, snapshot.horizon.label
-        self.last_week = -(-int(snapshot.horizon.due_days(snapshot.longest_plan)) // 7)
-        """Weeks after which the label is due; a default whose day is not known counts there."""
+        due = -(-int(snapshot.horizon.due_days(snapshot.longest_plan)) // 7)
+        self.last_week = min(due, _MOST_WEEKS)
+        """Weeks after which the label is due; a default whose day is not known, or beyond it, counts there."""
         query = _OLD_ENOUGH.replace("{rows}", statement(replace(snapshot, models={})))
         with errors_named():
             found: Sequence[Any] = client.query(

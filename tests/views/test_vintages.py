@@ -18,7 +18,7 @@ from history import BEGAN, store_outcomes, transactions
 from consumer.champion.dossier import document
 from consumer.champion.evaluate import evaluate_scope, read_terms
 from consumer.champion.rows import APPROVED
-from consumer.champion.scope import Scope
+from consumer.champion.scope import Scope, take_snapshot
 from consumer.contracts.horizons import FULL_TERM, Horizons
 from consumer.errors import NothingToEvaluate
 from consumer.scoring.controller import ShadowModeController
@@ -139,6 +139,23 @@ def test_weighted_rates_have_one_value_whatever_order_threads_meet_in(history: H
         known = fsum(weight for week, weight, _ in rows if week == number)
         bad = fsum(weight for week, weight, defaulted in rows if week == number and defaulted)
         assert each.observed.rate == bad / known
+
+
+def test_one_plan_without_an_end_stops_no_table(history: History) -> None:
+    """A number of instalments has no bound but that of 32 bits."""
+    client, horizons = history.client, history.horizons
+    client.command(
+        "INSERT INTO shadow_scores (prediction_id, transaction_id, event_time, artifact_version, installment_count, "
+        "business_decision) VALUES ('one', 'one', {at:DateTime64(3)}, 'long', 4, 'approve'), "
+        "('two', 'two', {at:DateTime64(3)}, 'long', 2147483647, 'approve')",
+        {"at": FIRST},
+    )
+    (week,) = vintages(client, horizons[FULL_TERM], MATURE + timedelta(weeks=20), "long")
+    assert (week.approved, week.old_enough, week.mature) == (2, 1, False)
+    _, (course,) = vintages_and_courses(client, horizons, FULL_TERM, MATURE, "long")
+    assert len(course.cells) == 520
+    asked = take_snapshot(client, Scope(MATURE, "long"), horizons[FULL_TERM])
+    assert asked.scope.as_of - asked.wait < FIRST
 
 
 def test_nothing_scored_is_told(history: History) -> None:
