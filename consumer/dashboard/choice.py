@@ -12,6 +12,7 @@ from consumer.dashboard import data
 from consumer.errors import BnplError
 
 _SERVES_MINUTES = 5
+_ARTIFACT = "artifact"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def pick() -> Choice:
             help="What was known when this day began (UTC). Empty: what is known now.",
         )
         configured = data.settings().artifact_version
-        artifact = _select("Models", _versions(configured), configured, "artifact", "An exported model set.")
+        artifact = _select("Models", _versions(configured), configured, _ARTIFACT, "An exported model set.")
         labels, decides = list(data.horizons().labels), data.policy().label_horizon
         label = _select("Label horizon", labels, decides, "label", "Until when a default counts.")
     if day is None:
@@ -62,8 +63,12 @@ def _select(name: str, options: list[str], default: str, key: str, help_text: st
 
 
 def _versions(configured: str) -> list[str]:
-    """The configured version, and those that scored what is stored; without ClickHouse the first alone."""
+    """The configured version, and those that scored what is stored; without ClickHouse the one that was chosen, which
+    no longer being offered would lose.
+    """
     try:
-        return list(dict.fromkeys([configured, *data.artifact_versions()]))
+        others = data.artifact_versions()
     except BnplError:  # the page says what is missing
-        return [configured]
+        chosen = st.session_state.get(_ARTIFACT) or st.query_params.get(_ARTIFACT)
+        others = [chosen] if chosen else []
+    return list(dict.fromkeys([configured, *others]))

@@ -14,8 +14,9 @@ from streamlit.testing.v1 import AppTest
 
 from consumer.champion import evaluations
 from consumer.champion.dossier import document
+from consumer.dashboard import data
 from consumer.dashboard.shell import PAGES
-from consumer.errors import NothingToEvaluate
+from consumer.errors import ClickHouseUnavailable, NothingToEvaluate
 from consumer.scoring.controller import ShadowModeController
 from consumer.services import clickhouse
 from consumer.settings import PROJECT
@@ -154,3 +155,33 @@ def test_an_evaluation_by_another_policy_is_shown_by_the_economics_of_that_one()
     assert [each.message for each in page.exception] == []
     assert page.number_input[0].value == 5.0
     assert "the policy's economics" in page.caption[0].value
+
+
+def picked() -> None:
+    import streamlit as st
+
+    from consumer.dashboard.choice import pick
+
+    st.text(pick().artifact)
+
+
+def test_models_that_were_chosen_stay_chosen_while_clickhouse_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> list[str]:
+        raise ClickHouseUnavailable("away")
+
+    monkeypatch.setattr(data, "artifact_versions", lambda: ["v2", "v1"])
+    page = AppTest.from_function(picked, default_timeout=60).run()
+    assert page.text[0].value == "v1"
+    page.selectbox(key="artifact").select("v2").run()
+    assert page.text[0].value == "v2"
+    monkeypatch.setattr(data, "artifact_versions", away)
+    page.run()
+    assert page.text[0].value == "v2"
+    monkeypatch.setattr(data, "artifact_versions", lambda: ["v2", "v1"])
+    page.run()
+    assert page.text[0].value == "v2"
+
+    monkeypatch.setattr(data, "artifact_versions", away)
+    sent = AppTest.from_function(picked, default_timeout=60)
+    sent.query_params["artifact"] = "v2"
+    assert sent.run().text[0].value == "v2"
