@@ -43,6 +43,8 @@ def test_every_panel_explains_itself_in_units_and_has_a_place_of_its_own(dashboa
         beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
         below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
         assert beside or below, (one, other)
+    height = max(place["y"] + place["h"] for place in places)
+    assert sum(place["w"] * place["h"] for place in places) == 24 * height  # and none leaves a hole
 
 
 @each_dashboard
