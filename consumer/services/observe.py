@@ -53,8 +53,9 @@ class ScoreObserver:
         )
         for result in ("ok", "failed"):
             published.labels(topic, result)
-        for field in LABEL_FIELDS:  # so that the first one is seen to rise
+        for field in LABEL_FIELDS:  # this and the ages: so that the first one is seen to rise
             metrics.label_leaks.labels(field)
+        metrics.event_age.observe("published", np.empty(0))
         for entry in controller.predictor.model_set.models:
             metrics.switched_off.labels(entry.name).set(0)
 
