@@ -121,7 +121,10 @@ def as_refusal(error: Exception) -> Refused:
 
 
 def _of_http(error: HTTPException) -> Refused:
-    names = {404: ("not-found", "there is no such resource"), 405: ("method", "this resource has no such method")}
+    names = {
+        404: ("not-found", "there is no such resource; /docs shows those that there are"),
+        405: ("method", "this resource has no such method; `Allow` names those that it has"),
+    }
     known = names.get(error.status_code) or ("refused", HTTPStatus(error.status_code).phrase)
     if error.status_code == 413:
         return too_large()

@@ -58,6 +58,9 @@ async def pages(
 ) -> Response:
     """In order of the transactions' times, oldest first. A page may hold fewer than `limit` and still have a `next`."""
     parts: Parts = request.app.state.parts
+    if since and until and since >= until:
+        at = [{"parameter": "until", "detail": "is not after since, so nothing lies between them"}]
+        raise Refused(422, "invalid", "parameters cannot be used", at)
     known_at, after = as_of or utc_now(), None if cursor is None else _place(cursor)
     found = await parts.store.ask(predictions.page, known_at, since, until, after, limit, artifact)
     content = {"predictions": found.predictions, "next": _cursor(found.end) if found.end else None}
