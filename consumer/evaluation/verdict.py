@@ -48,11 +48,11 @@ class Maturity:
 
     def lacks(self, policy: Policy) -> list[str]:
         """Why nothing may be said yet; empty when something may."""
-        reasons = []
+        reasons, weeks = [], f"{self.week} mature week{'s' * (self.week != 1)}"
         if self.week < policy.looks_at_weeks[0]:
-            reasons.append(f"{self.week} mature weeks, the first look is after {policy.looks_at_weeks[0]}")
+            reasons.append(f"{weeks}, the first look is after {policy.looks_at_weeks[0]}")
         elif self.week < policy.looks_at_weeks[-1] and self.week not in policy.looks_at_weeks:
-            reasons.append(f"{self.week} mature weeks, which is not one of the policy's looks")
+            reasons.append(f"{weeks}, which is not one of the policy's looks")
         if self.coverage < policy.minimum_coverage:
             reasons.append(f"outcomes cover {self.coverage:.1%}, {policy.minimum_coverage:.0%} are wanted")
         return reasons

@@ -90,6 +90,7 @@ def test_a_difference_that_is_sure_but_small_is_not_better() -> None:
 @pytest.mark.parametrize(
     ("maturity", "told"),
     [
+        (Maturity(1, 0.99), "1 mature week, the first look is after 4"),
         (Maturity(3, 0.99), "3 mature weeks, the first look is after 4"),
         (Maturity(4, 0.9), "outcomes cover 90.0%, 95% are wanted"),
     ],
