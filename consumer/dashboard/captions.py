@@ -13,6 +13,7 @@ import streamlit as st
 
 from consumer.champion.evaluations import Listed
 from consumer.champion.report.wording import interval, number, percent
+from consumer.dashboard.choice import Choice
 from consumer.evaluation.policy import Policy
 from consumer.evaluation.rates import Rate
 from consumer.evaluation.verdict import NO_VERDICT, Maturity
@@ -75,6 +76,11 @@ def interval_percent(low: float | None, high: float | None) -> str:
 
 def money(value: float, low: float | None, high: float | None) -> str:
     return f"{number(value, 0)} ({interval(low, high, 0)})"
+
+
+def none_scored(choice: Choice) -> str:
+    before = "yet" if choice.is_now else f"of a transaction before {choice.as_of:%Y-%m-%d}; choose a later day"
+    return f"No score by models {choice.artifact} is stored {before}."
 
 
 def unsettled(told: Told) -> list[str]:

@@ -22,6 +22,7 @@ _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down
 MUTED = "#8a8a8a"
 """What is not settled, and lines to compare with."""
 HEIGHT = 300
+_LINE = 12
 Drawn = Any
 """A chart of Altair's, whose classes mypy cannot tell apart."""
 DEFAULTED, OTHER = "defaulted", "did not default"
@@ -62,7 +63,8 @@ class Style:
 
 def show(chart: Drawn, alt_text: str, caption: str, table: pd.DataFrame, height: int = HEIGHT) -> None:
     """A chart with what it shows in words, its caption, and its numbers as a table."""
-    st.altair_chart(chart.properties(height=height), alt=alt_text)
+    # Streamlit moves the first and the last label inwards also where there is room: off what they name
+    st.altair_chart(chart.properties(height=height).configure_axisDiscrete(labelFlush=False), alt=alt_text)
     st.caption(caption)
     with st.expander("As a table"):
         st.dataframe(table, hide_index=True, alt=alt_text)
@@ -90,12 +92,14 @@ def intervals(frame: pd.DataFrame, style: Style, title: str, marks: dict[str, fl
 
 def _marked(marks: dict[str, float]) -> list[alt.Chart]:
     frame = pd.DataFrame({"at": list(marks.values()), "what": list(marks)})
-    base = alt.Chart(frame).encode(x="at:Q")
-    lines = base.mark_rule(color=MUTED, strokeDash=[4, 3])
-    words = base.mark_text(color=MUTED, align="left", dx=3, baseline="top", fontSize=11).encode(
-        y=alt.value(0), text="what:N"
-    )
-    return [lines, words]
+    lines = alt.Chart(frame).mark_rule(color=MUTED, strokeDash=[4, 3]).encode(x="at:Q")
+    words = [
+        alt.Chart(frame[at : at + 1])
+        .mark_text(color=MUTED, align="left", dx=3, baseline="bottom", fontSize=11)
+        .encode(x="at:Q", y=alt.value(-2 - at % 2 * _LINE), text="what:N")  # neighbours in two lines
+        for at in range(len(frame))
+    ]
+    return [lines, *words]
 
 
 def lines(frame: pd.DataFrame, style: Style, x: alt.X, y: alt.Y, *, points: bool) -> Drawn:

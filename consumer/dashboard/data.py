@@ -200,9 +200,10 @@ def _lag_watches(servers: str) -> list[LagWatch]:
 
 
 @st.cache_data(ttl=LATER, show_spinner="Reading dead letters")
-def dead_letters(days: int) -> data_health.DeadLetters:
-    """What was refused in the last days."""
-    return data_health.dead_letters(settings(), utc_now() - timedelta(days=days), _LETTERS_SHOWN)
+def dead_letters(topic: str, days: int) -> data_health.DeadLetters:
+    """What of this dead-letter topic was refused in the last days."""
+    given = settings().model_copy(update={"topic_dead_letters": topic})
+    return data_health.dead_letters(given, utc_now() - timedelta(days=days), _LETTERS_SHOWN)
 
 
 @st.cache_data(ttl=LATER, show_spinner="Matching outcomes")

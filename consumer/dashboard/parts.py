@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from consumer.champion.evaluations import Stored
-from consumer.champion.report.wording import headline
+from consumer.champion.report.wording import headline, other_champion
 from consumer.dashboard import captions, data
 from consumer.dashboard.choice import Choice
 from consumer.errors import BnplError, NothingToEvaluate
@@ -43,11 +43,13 @@ def evaluation(choice: Choice) -> Stored | None:
 
 def standing(told: Mapping[str, Any]) -> None:
     """What an evaluation comes to."""
-    first, *others = headline(dict(told))
+    first, *others = headline(told)
     if told["recommendation"]["promote"]:
         st.success(first)
     else:
         st.info(first)
+    for each in other_champion(told):
+        st.warning(each)
     with st.expander("The verdicts, with their reasons"):
         for each in others:
             st.markdown(f"- {each}")

@@ -33,10 +33,17 @@ PAGES: dict[str, tuple[str, Callable[[Choice], None]]] = {
     "data-health": ("Data health", data_health.show),
 }
 
+_STYLE = """<style>
+[data-testid=stColumn] {min-width: min(100%, 17rem);}
+[data-testid=stSidebarNavLink]:focus-visible {outline: 2px solid currentcolor;}
+</style>"""
+"""Columns in which a chart could not be read stand below each other; who goes by keyboard sees where he is."""
+
 
 def run() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="BNPL shadow scoring", layout="wide")
+    st.html(_STYLE)
     try:
         choice = pick()  # here and not in a page, so that it stays from page to page
     except BnplError as error:

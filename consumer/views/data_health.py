@@ -112,7 +112,7 @@ def failed_scores(client: Client, until: datetime) -> list[FailedScores]:
 
 
 def dead_letters(settings: Settings, since: datetime, most: int) -> DeadLetters:
-    """Transactions that were refused since then, counted, and the newest `most`. Reads their topic.
+    """Records that were refused since then, counted, and the newest `most`. Reads the settings' `topic_dead_letters`.
 
     Raises KafkaUnavailable, or Fatal when there is no such topic.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from browsing import CHROMIUM, FIRST_ROW, NO_BROWSER, PATIENCE_MS, address_of, chromium, drawn, photograph, table
 from evaluated_past import COUNT, FIRST, MATURE, Past
-from harness import Commands
+from harness import Commands, eventually
 from kafka_proxy import KafkaProxy
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
@@ -101,6 +101,44 @@ def test_every_page_opens_on_real_data(site: Site, pictures: Path, address: str)
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels)), f"headings skip a level: {levels}"
     photograph(page, pictures / f"{address}.png")
+
+
+_CUT_OFF = """() => [
+    ...document.querySelectorAll('[data-testid=stVegaLiteChart], [data-testid=stMetric]')
+].flatMap(each => {
+    const {left, right} = each.getBoundingClientRect();
+    return [...each.querySelectorAll('svg text, [data-testid=stMarkdownContainer]')].filter(text => {
+        const box = text.getBoundingClientRect();
+        const shortened = text instanceof HTMLElement && text.scrollWidth > text.clientWidth + 1;
+        return shortened || box.right > right + 3 || box.left < left - 3;
+    }).map(text => text.textContent);
+})"""
+
+
+@pytest.mark.parametrize("address", ["live", "models", "rules-against-models", "drift", "money"])
+def test_no_word_of_a_chart_is_cut_off_on_a_narrow_screen(site: Site, address: str) -> None:
+    site.page.set_viewport_size({"width": 800, "height": 900})
+    try:
+        page = site.visit(address if address != "live" else "")
+        expect(page.locator("[data-testid=stVegaLiteChart] svg, [data-testid=stMetric]").first).to_be_visible()
+        eventually(lambda: page.evaluate(_CUT_OFF) == [], 10, lambda: page.evaluate(_CUT_OFF))
+    finally:
+        site.page.set_viewport_size({"width": 1400, "height": 900})
+
+
+def test_a_day_before_all_scores_says_so(site: Site) -> None:
+    nothing = f"No score by models v1 is stored of a transaction before {FIRST:%Y-%m-%d}; choose a later day."
+    for address in ("vintages", "money"):
+        expect(site.visit(f"{address}?as_of={FIRST:%Y-%m-%d}").get_by_text(nothing)).to_be_visible()
+    page = site.visit(f"data-health?as_of={FIRST:%Y-%m-%d}")
+    expect(page.get_by_text("No score of a transaction before the chosen day is stored.")).to_be_visible()
+    expect(page.get_by_text("every model scored every stored transaction")).to_have_count(0)
+
+
+def test_data_health_has_the_dead_letters_of_transactions_and_of_outcomes(site: Site, past: Past) -> None:
+    page = site.visit("data-health")
+    for topic in (past.settings.topic_dead_letters, past.settings.topic_outcomes_dead_letters):
+        expect(page.get_by_text(topic).first).to_be_visible()
 
 
 def test_the_leaderboard_says_what_evaluate_says(site: Site, past: Past) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 NONE = "-"
@@ -30,11 +31,11 @@ def ratio(told: dict[str, Any]) -> str:
     return f"{number(told['estimate'])} ({interval(told['interval_low'], told['interval_high'])})"
 
 
-def headline(told: dict[str, Any]) -> list[str]:
+def headline(told: Mapping[str, Any]) -> list[str]:
     """What the dossier comes to, in sentences."""
     said = told["recommendation"]
     first, *others = said["sentences"]
-    others += _other_champion(told)
+    others += other_champion(told)
     if said["unfounded"]:
         return [
             f"Nobody may be promoted on this: {said['unfounded']}.",
@@ -44,7 +45,7 @@ def headline(told: dict[str, Any]) -> list[str]:
     return [first, *others]
 
 
-def _other_champion(told: dict[str, Any]) -> list[str]:
+def other_champion(told: Mapping[str, Any]) -> list[str]:
     """A warning where the policy compares with another model than the one in force; dossiers of before know of none."""
     rules, named = told.get("in_force"), told["terms"]["policy"]["champion"]
     if not rules or rules["champion"] in (None, named):

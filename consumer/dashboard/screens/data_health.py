@@ -15,10 +15,13 @@ _HOURS = {"the last hour": 1, "the last day": 24, "the last 14 days": 14 * 24}
 
 
 def show(choice: Choice) -> None:
-    _stored(choice)
-    _failed(choice)
+    if _stored(choice):
+        _failed(choice)
+    st.header("Dead letters")
+    settings = data.settings()
     with parts.may_be_away("Dead letters"):
-        _dead_letters()
+        _dead_letters(settings.topic_dead_letters, "")
+        _dead_letters(settings.topic_outcomes_dead_letters, " --of outcomes")
     with parts.may_be_away("Outcomes"):
         _outcomes()
     with parts.may_be_away("Unknown categories"):
@@ -26,7 +29,8 @@ def show(choice: Choice) -> None:
     _reconcile()
 
 
-def _stored(choice: Choice) -> None:
+def _stored(choice: Choice) -> bool:
+    """Whether there is any."""
     st.header("Stored scores")
     rows = [
         {
@@ -42,12 +46,13 @@ def _stored(choice: Choice) -> None:
     ]
     if not rows:
         st.info("No score of a transaction before the chosen day is stored.")
-        return
+        return False
     captions.table(rows, "models")
     st.caption(
         f"Transactions before {choice.as_of:%Y-%m-%d %H:%M} UTC, as stored now, whenever they were scored; rows that "
         "are still to be merged count twice."
     )
+    return True
 
 
 def _failed(choice: Choice) -> None:
@@ -72,9 +77,9 @@ def _failed(choice: Choice) -> None:
     )
 
 
-def _dead_letters() -> None:
-    st.header("Dead letters")
-    found = data.dead_letters(_LETTER_DAYS)
+def _dead_letters(topic: str, option: str) -> None:
+    """`option` is the one by which `bnpl-shadow dlq` takes this topic."""
+    found = data.dead_letters(topic, _LETTER_DAYS)
     if not found.kinds:
         st.markdown(f"None in {found.topic} in the last {_LETTER_DAYS} days.")
         return
@@ -94,7 +99,7 @@ def _dead_letters() -> None:
         f"n = {found.total:,} letters of {found.topic}, refused in the last {_LETTER_DAYS} days, whatever day is "
         "chosen."
     )
-    with st.expander("The newest"):
+    with st.expander(f"The newest of {topic}"):
         newest = [
             {
                 "letter": each.place,
@@ -105,8 +110,11 @@ def _dead_letters() -> None:
             }
             for each in found.newest
         ]
-        st.dataframe(pd.DataFrame(newest), hide_index=True, alt="The newest dead letters")
-        st.caption("`bnpl-shadow dlq show LETTER` tells all of one, `bnpl-shadow dlq replay` sends them again.")
+        st.dataframe(pd.DataFrame(newest), hide_index=True, alt=f"The newest dead letters of {topic}")
+        st.caption(
+            f"`bnpl-shadow dlq show LETTER{option}` tells all of one, `bnpl-shadow dlq replay{option}` sends them "
+            "again."
+        )
 
 
 def _outcomes() -> None:

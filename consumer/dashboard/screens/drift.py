@@ -92,7 +92,7 @@ def _bars(measured: pd.DataFrame) -> charts.Drawn:
         y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
         color=alt.Color("state:N", title=None, scale=alt.Scale(domain=domain, range=colours), legend=None),
     )
-    marks = pd.DataFrame({"at": [PSI_WARNING, PSI_ALARM], "what": ["warning from here", "alarm from here"]})
+    marks = pd.DataFrame({"at": [PSI_WARNING, PSI_ALARM], "what": ["warning", "alarm"]})
     lines = alt.Chart(marks).mark_rule(color=charts.MUTED, strokeDash=[4, 3]).encode(x="at:Q")
     words = lines.mark_text(color=charts.MUTED, align="left", dx=3, baseline="bottom")
     states = base.mark_text(align="left", dx=4).encode(text="state:N")

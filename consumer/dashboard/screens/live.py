@@ -71,13 +71,15 @@ def _scored() -> None:
     live, newest = found.live, found.newest
     st.header("Scored")
     ago = (utc_now() - newest.scored_at).total_seconds()
-    first, second, third, fourth = st.columns(4)
-    first.metric(f"Events a second, last {_RATE_SECONDS} s", number(live.rate(_RATE_SECONDS), 1))
-    second.metric(f"Declined, last {_PERIOD_SECONDS // 60} min", percent(_share(live.declined, live.events)))
-    third.metric(
-        f"High risk by the rules, last {_PERIOD_SECONDS // 60} min", percent(_share(live.flagged, live.events))
-    )
-    fourth.metric(f"Champion, in mode {newest.mode}", newest.champion)
+    minutes = _PERIOD_SECONDS // 60
+    with st.container(horizontal=True, gap="large"):
+        for label, value in {
+            f"Events a second, last {_RATE_SECONDS} s": number(live.rate(_RATE_SECONDS), 1),
+            f"Declined, last {minutes} min": percent(_share(live.declined, live.events)),
+            f"High risk by the rules, last {minutes} min": percent(_share(live.flagged, live.events)),
+            f"Champion, in mode {newest.mode}": newest.champion,
+        }.items():
+            st.metric(label, value, width="content")
     st.caption(
         f"n = {live.events:,} events scored from {live.since:%H:%M:%S} to {live.until:%H:%M:%S} "
         f"UTC{_interval('declined', live.declined, live.events)}{_interval('high risk', live.flagged, live.events)}. "
@@ -116,7 +118,12 @@ def _rate_chart(live: Live) -> None:
         alt.Chart(frame)
         .mark_bar(size=4)
         .encode(
-            x=alt.X("time:T", title="scored at (UTC)", scale=alt.Scale(type="utc", domain=[live.since, live.until])),
+            x=alt.X(
+                "time:T",
+                title="scored at (UTC)",
+                scale=alt.Scale(type="utc", domain=[live.since, live.until]),
+                axis=alt.Axis(format="%H:%M", tickCount={"interval": "minute", "step": 1}),
+            ),
             y=alt.Y("rate:Q", title="events a second"),
             color=alt.Color(
                 "events:N",
@@ -124,7 +131,7 @@ def _rate_chart(live: Live) -> None:
                 scale=alt.Scale(domain=["approved", "declined"], range=[rules, model]),
                 legend=alt.Legend(orient="top"),
             ),
-            order=alt.Order("events:N"),
+            order=alt.Order("events:O"),
         )
     )
     charts.show(

@@ -98,7 +98,7 @@ def _as_stored(choice: Choice) -> None:
     st.header("Column opportunity_cost of shadow_predictions")
     found = data.opportunities(choice.artifact, choice.as_of)
     if not found:
-        st.info(f"No score by models {choice.artifact} of a transaction before the chosen day is stored.")
+        st.info(captions.none_scored(choice))
         return
     rows = [
         {

@@ -59,11 +59,13 @@ def _share(at_shares: Thresholds, at: int) -> str:
 
 def _how(at_shares: Thresholds, place: int) -> str:
     if place == at_shares.own:
-        return "At the rules' own share: the rules by their own flags, the figures are those of `bnpl-shadow evaluate`."
-    return (
-        "At another share than their own the rules flag by their risk score. Intervals are widened for customers "
-        "with several transactions as much as `evaluate` found at the rules' own share."
-    )
+        told = "At the rules' own share: the rules by their own flags, the figures are those of `bnpl-shadow evaluate`."
+    else:
+        told = (
+            "At another share than their own the rules flag by their risk score. Intervals are widened for customers "
+            "with several transactions as much as `evaluate` found at the rules' own share."
+        )
+    return f"{told} Shares are weighted: a row stands for 1 / approval propensity of them, so counts of rows differ."
 
 
 def _row(each: AtShare) -> dict[str, str]:

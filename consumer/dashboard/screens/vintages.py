@@ -9,13 +9,18 @@ import streamlit as st
 from consumer.champion.report.wording import percent
 from consumer.dashboard import captions, charts, data
 from consumer.dashboard.choice import Choice
+from consumer.errors import NothingToEvaluate
 from consumer.views.vintages import Cell, Course, Vintage
 
 _SETTLED, _OPEN = "settled", "not settled: will change"
 
 
 def show(choice: Choice) -> None:
-    weeks, courses = data.weeks(choice.artifact, choice.label, choice.as_of)
+    try:
+        weeks, courses = data.weeks(choice.artifact, choice.label, choice.as_of)
+    except NothingToEvaluate:
+        st.info(captions.none_scored(choice))
+        return
     settled = sum(_is_settled(each) for each in weeks)
     st.caption(
         f"n = {sum(each.transactions for each in weeks):,} transactions of {len(weeks)} ISO weeks (UTC), {settled} "
