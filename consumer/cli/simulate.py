@@ -67,7 +67,7 @@ def command(
         for batch in simulate(config):
             stream.write(json_lines(batch))
             shown.advance(task, batch.num_rows)
-    click.echo(f"{events:,} transactions over {days} days written to {output}", err=True)
+    click.echo(f"{events:,} transactions over {days} day{'s' * (days != 1)} written to {output}", err=True)
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def test_a_day_before_all_scores_says_so(site: Site) -> None:
     for address in ("vintages", "money"):
         expect(site.visit(f"{address}?as_of={FIRST:%Y-%m-%d}").get_by_text(nothing)).to_be_visible()
     page = site.visit(f"data-health?as_of={FIRST:%Y-%m-%d}")
-    expect(page.get_by_text("No score of a transaction before the chosen day is stored.")).to_be_visible()
+    expect(page.get_by_text("No score is stored of a transaction before the chosen day.")).to_be_visible()
     expect(page.get_by_text("every model scored every stored transaction")).to_have_count(0)
 
 

@@ -45,7 +45,8 @@ def _stored(choice: Choice) -> bool:
         for each in data.stored(choice.as_of)
     ]
     if not rows:
-        st.info("No score of a transaction before the chosen day is stored.")
+        before = "yet" if choice.is_now else "of a transaction before the chosen day"
+        st.info(f"No score is stored {before}.")
         return False
     captions.table(rows, "models")
     st.caption(
