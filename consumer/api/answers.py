@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Query, Request
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from starlette.responses import Response
+
+from consumer.clock import utc_now
 
 JSON = "application/json"
 AS_OF_HEADER = "Bnpl-As-Of"
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_OTHER_CLOCK = timedelta(minutes=5)
+"""How much the clock of who asks may be ahead."""
 _NOT_STORED = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -30,9 +34,16 @@ def _time(given: Any) -> datetime:
     return found.astimezone(UTC)
 
 
+def _begun(found: datetime | None) -> datetime | None:
+    if found is not None and found > utc_now() + _OTHER_CLOCK:
+        raise ValueError("is in the future, of which nothing is known yet")
+    return found
+
+
 Time = Annotated[datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 AsOf = Annotated[
     Time | None,
+    AfterValidator(_begun),
     Query(description="What was known then: outcomes that were observed later are not seen. Absent: now."),
 ]
 

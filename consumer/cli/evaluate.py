@@ -18,7 +18,7 @@ from consumer.champion.scope import Scope
 from consumer.cli.evaluate_report import report
 from consumer.cli.progress import progress
 from consumer.cli.signals import interrupt_on_terminate
-from consumer.cli.when import Since
+from consumer.cli.when import AsOf, Since
 from consumer.clock import utc_now
 from consumer.services.clickhouse import connect
 from consumer.settings import Settings, load_settings
@@ -31,7 +31,7 @@ def scope_options(command: Any) -> Any:
     """The options that say what is evaluated."""
     for option in (
         click.option("--label", help="Label horizon.  [default: the policy's]"),
-        click.option("--as-of", type=Since(), help="Only what was known then: 2026-11-20, or 7d ago.  [default: now]"),
+        click.option("--as-of", type=AsOf(), help="Only what was known then: 2026-11-20, or 7d ago.  [default: now]"),
         click.option("--since", type=Since(), help="Only transactions since then; weeks count from it."),
         click.option("--until", type=Since(), help="Only transactions before then."),
         click.option("--artifact", help="Version of the models.  [default: BNPL_ARTIFACT_VERSION, or v1]"),

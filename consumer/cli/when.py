@@ -28,3 +28,13 @@ class Since(click.ParamType[datetime]):
         except ValueError:
             self.fail(f"{value!r} is neither 30m, 6h, 2d nor a time such as 2026-11-20T08:00", param, ctx)
         return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
+class AsOf(Since):
+    """A time that has come: as known on a later day, weeks that are too young would pass for settled."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        told = super().convert(value, param, ctx)
+        if told > utc_now():
+            self.fail(f"{value!r} is in the future, of which nothing is known yet", param, ctx)
+        return told

@@ -73,7 +73,10 @@ def _boolean(text: str) -> bool | str:
 
 def _whole(text: str) -> int | str:
     """A number where the text is one; else the text, of which the column then says what is wrong."""
-    return int(text) if text.removeprefix("-").isdecimal() else text
+    try:
+        return int(text) if text.removeprefix("-").isdecimal() else text
+    except ValueError:  # more digits than Python reads
+        return text
 
 
 def _number(text: str) -> float | str:

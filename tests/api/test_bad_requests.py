@@ -222,6 +222,7 @@ def test_an_id_with_anything_in_it_is_found(api: Api) -> None:
         ("/v1/predictions?since=2026-07-01&until=2026-06-01", "until"),
         ("/v1/predictions?as_of=9999-01-01", "as_of"),
         ("/v1/predictions?as_of=1' OR 1=1", "as_of"),
+        ("/v1/vintages?as_of=2190-01-01", "as_of"),
         ("/v1/predictions?cursor=rubbish", "cursor"),
         ("/v1/predictions?cursor=", "cursor"),
         ("/v1/predictions?limit=5&limit=6", "limit"),

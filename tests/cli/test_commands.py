@@ -43,6 +43,13 @@ def test_every_command_explains_itself_and_each_of_its_options(path: tuple[str, 
         assert not isinstance(option, click.Option) or option.help, f"{option.name} is not explained"
 
 
+@pytest.mark.parametrize("command", [("evaluate",), ("dossier", "make")], ids=" ".join)
+def test_what_will_be_known_on_a_later_day_is_not_asked_for(command: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli, [*command, "--as-of", "2190-01-01"])
+    assert done.exit_code == 2
+    assert "'2190-01-01' is in the future" in done.output
+
+
 def test_the_list_of_commands_is_shown_without_importing_any(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)

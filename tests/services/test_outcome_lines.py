@@ -99,6 +99,13 @@ def test_a_line_with_another_type_is_refused_alike_in_both(change: Outcome, erro
     assert (len(good), bad) == (2, {3: error})
 
 
+def test_a_number_of_more_digits_than_python_reads_is_the_fault_of_its_line() -> None:
+    head, row, other = as_csv(outcomes(2)).splitlines(keepends=True)
+    endless = as_csv([outcomes(1)[0] | {"version": "9" * 5000}]).splitlines(keepends=True)[1]
+    good, bad = read(head + row + endless + other, "csv")
+    assert (len(good), bad) == (2, {3: "wrong_type"})
+
+
 def test_lines_of_research_files_are_no_outcomes() -> None:
     line = {"transaction_id": "t", "transaction_timestamp": "2026-06-01T00:00:00Z", "installment_count": 4}
     assert read(as_json(line | {"will_default": True, "days_to_first_missed_payment": 28})) == (

@@ -178,6 +178,20 @@ def test_a_second_season_at_once_is_refused_and_leaves_the_first_ones_folder_alo
         pass
 
 
+def test_a_last_season_that_cannot_be_deleted_is_not_played_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.folder_of(tmp_path).mkdir()
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("consumer.system.season.kept.shutil.rmtree", refuse)
+    ran = CliRunner().invoke(command, ["--state-dir", str(tmp_path)])
+    assert isinstance(ran.exception, StackError)
+    assert "cannot be deleted (Permission denied)" in str(ran.exception)
+
+
 def test_ctrl_c_leaves_nothing_of_a_season_behind(commands: Commands, tmp_path: Path) -> None:
     folder = tmp_path / "state"
     season = start(commands, folder, "season", "--scenario", "clones")

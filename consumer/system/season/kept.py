@@ -64,9 +64,14 @@ def _lock(folder: int, state_dir: Path) -> None:
 
 
 def begin(state_dir: Path) -> None:
-    """Delete the last season, for the next one."""
+    """Delete the last season, for the next one. Raises StackError when that cannot be done."""
     show(state_dir, season=False)
-    shutil.rmtree(folder_of(state_dir), ignore_errors=True)
+    folder = folder_of(state_dir)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise StackError(f"the last season, in {folder}, cannot be deleted ({error.strerror}): delete it") from None
 
 
 def keep(state_dir: Path, settings: Settings) -> None:
