@@ -130,8 +130,8 @@ def curves_of(client: Client, listed: Listed) -> Curves:
         rows = client.query(_CURVES, asked).result_rows
     if not rows:
         raise Fatal(
-            f"the evaluation of {listed.evaluated_at:%Y-%m-%d %H:%M} was stored without curves, by an older version: "
-            "evaluate again with `bnpl-shadow evaluate --store`"
+            f"the evaluation of {listed.evaluated_at:%Y-%m-%d %H:%M} is not stored any more, or without curves by an "
+            "older version: evaluate again with `bnpl-shadow evaluate --store`"
         )
     told = json.loads(rows[0][0])
     if told is None:

@@ -15,7 +15,7 @@ import numpy as np
 from consumer.evaluation.bands import HIGH, LOW, descending
 from consumer.evaluation.sample import RULES, Floats, Mask, Positions, Sample
 
-STEP = 0.005
+_STEP = 0.005
 _HIGHEST_SHARE = 0.5
 _ROC_POINTS = 200
 _BINS = 40
@@ -153,7 +153,7 @@ class _Cuts:
         whole = sample.weight.sum()
         high, low = (sample.weight[sample.rules_flag == band].sum() for band in (HIGH, LOW))
         most = min(_HIGHEST_SHARE, 1 - low / whole)
-        steps = {round(at * STEP, 3) for at in range(1, math.floor(most / STEP + 1e-9) + 1)}
+        steps = {round(at * _STEP, 3) for at in range(1, math.floor(most / _STEP + 1e-9) + 1)}
         self.shares = tuple(sorted(steps | {float(high / whole)}))
         self.own = self.shares.index(float(high / whole))
         self._high: Floats = np.array(self.shares) * whole

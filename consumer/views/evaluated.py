@@ -1,4 +1,4 @@
-"""The rows of a stored evaluation, as ClickHouse sees them: what its figures are of is counted again, and not read."""
+"""The rows of a stored evaluation, as ClickHouse sees them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from consumer.evaluation.sample import RULES
 Document = Mapping[str, Any]
 """An evaluation, as `champion.dossier.document` makes it."""
 
-_WITHIN = "event_time_ms < {until_ms:Int64}"
 _ROWS = """
-SELECT row_order, event_time_ms, amount, defaulted, rules_flag, rules_score, 1 / propensity AS weight, {scores}
+SELECT row_order, event_time_ms, amount, defaulted, {scores}
 FROM ({statement})
-WHERE approved AND seen AND {within} AND {scored}
+WHERE approved AND seen AND event_time_ms < {{until_ms:Int64}} AND {scored}
 """
 
 
 @dataclass(frozen=True)
 class EvaluatedRows:
-    """SQL of the rows that an evaluation compared everybody on: row_order, event_time_ms, amount, defaulted,
-    rules_flag, rules_score, weight, and `score_of` each model.
+    """SQL of the rows that an evaluation compared everybody on: row_order, event_time_ms, amount, defaulted, and
+    `score_of` each model.
     """
 
     sql: str
@@ -53,7 +52,6 @@ def evaluated_rows(told: Document) -> EvaluatedRows:
         _ROWS.format(
             scores=", ".join(f"assumeNotNull({column}) AS {column}" for column in score_of.values()) or "1",
             statement=statement(snapshot),
-            within=_WITHIN,
             scored=" AND ".join(f"isNotNull({column})" for column in score_of.values()) or "true",
         ),
         _asked(snapshot) | {"until_ms": int(until.timestamp() * 1000)},
