@@ -204,6 +204,25 @@ def test_sigterm_lets_a_running_insert_end_and_keeps_the_data(own_server: ClickH
         assert client.command("SELECT count() FROM kept") == 3
 
 
+HANGING = """
+import sys, time
+from consumer.stack.clickhouse_server import __main__, engine
+engine.Engine.close = lambda self: time.sleep(600)
+__main__.main(sys.argv[1:])
+"""
+
+
+def test_an_engine_that_does_not_close_holds_no_process(tmp_path: Path) -> None:
+    number = free_port()
+    command = [sys.executable, "-c", HANGING, "--data", str(tmp_path), "--port", str(number)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
+        assert '"serving"' in server.stdout.readline()
+        server.terminate()
+        assert server.wait(14) == 0, "sooner than whoever stops it loses patience"
+        assert '"engine_closed": false' in server.stdout.read()
+
+
 def test_no_statement_and_no_value_reaches_the_log(own_server: ClickHouse) -> None:
     with clickhouse_connect.get_client(dsn=own_server.address) as client:
         client.query("SELECT {who:String}", parameters={"who": "customer-4711"})

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,6 +15,10 @@ import click
 from consumer.logs import configure, get_logger
 
 GRACE_SECONDS = 8.0
+"""How long running requests have to end."""
+CLOSE_SECONDS = 4.0
+"""How long the engine has to close; nothing that was acknowledged depends on it."""
+_LOOK_SECONDS = 0.5
 
 
 @click.command()
@@ -38,13 +43,21 @@ def main(data: Path, port: int, log_level: str) -> None:
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     log.info("serving", address=f"http://127.0.0.1:{port}", version=engine.version)
 
-    stopping.wait()
+    while not stopping.wait(_LOOK_SECONDS):
+        pass  # a signal that one of the engine's threads got is acted on when this one wakes
     ended = server.stop(GRACE_SECONDS)
-    if ended:
-        engine.close()
-    log.info("stopped", requests_cut_off=not ended)
+    closed = ended and _ends(engine.close, CLOSE_SECONDS)
+    log.info("stopped", requests_cut_off=not ended, engine_closed=closed)
     sys.stderr.flush()
     os._exit(0 if ended else 1)  # idle connections' threads and a query that will not end must not hold the process
+
+
+def _ends(call: Callable[[], None], seconds: float) -> bool:
+    """Whether it ends in time; it must not hold the process."""
+    running = threading.Thread(target=call, daemon=True)
+    running.start()
+    running.join(seconds)
+    return not running.is_alive()
 
 
 if __name__ == "__main__":
