@@ -55,6 +55,7 @@ def take(browser: Browser, address: str, name: str, file: Path) -> int:
     expect(page.get_by_text(text).first).to_be_visible()
     drawn(page)
     page.wait_for_timeout(1500)  # charts grow into their place
+    drawn(page)  # again: Live draws itself anew every two seconds
     picture = Image.open(BytesIO(page.screenshot()))
     picture.convert("RGB").quantize(_COLOURS).save(file, optimize=True)
     page.close()
