@@ -38,6 +38,8 @@ class Site:
     clickhouse: Proxy
     kafka: KafkaProxy
     page: Page
+    complaints: list[str]
+    """What the browser says of scripts: a chart that cannot be drawn says so nowhere else."""
 
     def visit(self, path: str = "") -> Page:
         self.page.goto(f"{self.address}/{path}")
@@ -63,7 +65,10 @@ def site(past: Past, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
         try:
             page = browser.new_page(viewport={"width": 1400, "height": 900})
             page.set_default_timeout(PATIENCE_MS)
-            yield Site(address_of(dashboard), proxy, kafka, page)
+            complaints: list[str] = []
+            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            yield Site(address_of(dashboard), proxy, kafka, page, complaints)
             dashboard.terminate()
             assert dashboard.ended(20) == 0
             assert "Traceback" not in dashboard.output
@@ -87,6 +92,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("address", PAGES)
 def test_every_page_opens_on_real_data(site: Site, pictures: Path, address: str) -> None:
     title, _ = PAGES[address]
+    site.complaints.clear()
     page = site.visit() if address == "live" else site.page
     page.get_by_role("link", name=title, exact=True).click()
     expect(page.locator("h1")).to_have_text(title)
@@ -101,6 +107,7 @@ def test_every_page_opens_on_real_data(site: Site, pictures: Path, address: str)
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels)), f"headings skip a level: {levels}"
     photograph(page, pictures / f"{address}.png")
+    assert site.complaints == []
 
 
 _CUT_OFF = """() => [

@@ -122,7 +122,7 @@ def _rate_chart(live: Live) -> None:
                 "time:T",
                 title="scored at (UTC)",
                 scale=alt.Scale(type="utc", domain=[live.since, live.until]),
-                axis=alt.Axis(format="%H:%M", tickCount={"interval": "minute", "step": 1}),
+                axis=alt.Axis(format="%H:%M", tickCount=_PERIOD_SECONDS // 60),
             ),
             y=alt.Y("rate:Q", title="events a second"),
             color=alt.Color(
